@@ -1,0 +1,46 @@
+# `make` prints this help. Everything is installed into .venv from hashed locks; nothing else on the machine is needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install slurm check test demo bench lock asyncapi clean
+
+help:  ## this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(BIN)/.installed slurm  ## the virtual environment, and a real Slurm when root on Debian
+
+$(BIN)/.installed: deploy/requirements-dev.lock pyproject.toml tests/install_venv.sh
+	sh tests/install_venv.sh $(PYTHON)
+	touch $@
+
+slurm:
+	@sh tests/install_slurm.sh
+
+check: $(BIN)/.installed  ## ruff, mypy --strict, import contracts, house rules, fresh AsyncAPI
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	pytest -q tests/unit/test_house_rules.py
+
+test: install  ## all tests, against a real nats-server and, where installed, a real Slurm
+	pytest -q
+
+demo: install  ## the main job end to end: grid jobs in, job agents through Slurm, MonALISA out (SLURM=model for the model)
+	python -m tests.e2e.demo --slurm $(or $(SLURM),auto)
+
+bench: install  ## speed and memory into build/bench.json
+	python -m tests.bench
+
+lock: $(BIN)/.installed  ## resolve pyproject.toml into the hashed locks
+	uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --prerelease if-necessary-or-explicit --python-version 3.11 -o deploy/requirements.lock pyproject.toml
+	uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --prerelease if-necessary-or-explicit --python-version 3.11 --extra dev -c deploy/requirements.lock -o deploy/requirements-dev.lock pyproject.toml
+
+asyncapi: $(BIN)/.installed  ## render deploy/asyncapi/current.json from libs/events
+	python -m libs.events.asyncapi deploy/asyncapi/current.json
+
+clean:  ## remove what was built (not the locks)
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
