@@ -244,6 +244,6 @@ LEASES_BUCKET = Bucket(
     key="<service>.<what>",
     meaning="which instance is the active one",
     max_bytes=1 << 20,
-    ttl_s=9,
+    ttl_s=6,
 )
 BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, LEASES_BUCKET)

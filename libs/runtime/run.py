@@ -91,13 +91,16 @@ def run(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(context, serve, listen))
     except NacreError as error:
-        return _exit_code(error)
+        log.error("%s", error)
+        return exit_code(error)
     except BaseExceptionGroup as group:
         named = group.subgroup(NacreError)
         rest = group.split(NacreError)[1]
         if named is None or rest is not None:
             raise
-        return max(_exit_code(error) for error in _leaves(named))
+        for leaf in _leaves(named):
+            log.error("%s", leaf)
+        return max(exit_code(leaf) for leaf in _leaves(named))
     return 0
 
 
@@ -132,8 +135,8 @@ def _leaves(group: BaseExceptionGroup[NacreError]) -> list[NacreError]:
     return found
 
 
-def _exit_code(error: NacreError) -> int:
-    log.error("%s", error)
+def exit_code(error: NacreError) -> int:
+    """The exit code that tells an orchestrator what kind of failure it was."""
     if isinstance(error, Misconfigured):
         return EXIT_MISCONFIGURED
     if isinstance(error, Refused | Malformed):
