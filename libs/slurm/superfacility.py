@@ -169,8 +169,9 @@ class SuperfacilityClient:
     async def _effect(
         self, method: str, path: str, form: dict[str, str] | None = None, cancelling: str = ""
     ) -> Outcome:
+        token = await self._api.token()
         try:
-            answer = await self._api.effect(method, path, form)
+            answer = await self._api.effect(method, path, token, form)
         except (AnswerLost, Malformed) as error:
             return Unclear(why=str(error))
         what = f"{method} {path}"

@@ -102,12 +102,19 @@ class ApiTransport:
         raise_for_status(answer, f"GET {path}")
         return answer.body
 
-    async def effect(self, method: str, path: str, form: Mapping[str, str] | None = None) -> Answer:
+    async def token(self) -> str:
+        """A good token, for `effect`. Whatever it raises, nothing with an effect has left."""
+        try:
+            return await self._tokens.token()
+        except AnswerLost as error:
+            # A lost token is a lost read: to the effect that wanted it nothing is lost.
+            raise Unreachable(str(error)) from error
+
+    async def effect(self, method: str, path: str, token: str, form: Mapping[str, str] | None = None) -> Answer:
         """Send a request with an effect, once, and give the answer of whatever status.
 
         AnswerLost or Malformed: it may have left. Any other error: nothing left.
         """
-        token = await self._tokens.token()
         answer = await self._send(method, path, form=form, token=token)
         if answer.status in NOT_AUTHENTICATED:
             self._tokens.drop(token)
@@ -162,8 +169,6 @@ class ApiTransport:
             raise Unreachable(f"{where}: no connection to {request.url.host} ({_name(error)})") from error
         except (httpx.RequestError, TimeoutError) as error:
             raise AnswerLost(f"{where}: no whole answer from {request.url.host} ({_name(error)})") from error
-        except httpx.InvalidURL as error:
-            raise Misconfigured(f"{where}: {error}") from error
         return Answer(
             status=response.status_code,
             body=bytes(body),
