@@ -5,7 +5,6 @@ Grammar: https://docs.oracle.com/en/java/javase/17/docs/specs/serialization/prot
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 STREAM_HEADER = b"\xac\xed\x00\x05"
@@ -109,24 +108,6 @@ def literal(value: str) -> Text:
     if value not in _LITERALS and len(_LITERALS) >= _LITERALS_MAX:
         return Text(value)
     return _LITERALS.setdefault(value, Text(value))
-
-
-def walk(root: Value) -> Iterator[Instance | Array]:
-    """Each instance and array reachable from `root`, once, cycles included."""
-    pending: list[Value | bytes] = [root]
-    seen: set[int] = set()
-    while pending:
-        node = pending.pop()
-        if not isinstance(node, Instance | Array) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        if isinstance(node, Array):
-            pending.extend(node.items if isinstance(node.items, list) else [])
-        else:
-            pending.extend(node.fields.values())
-            for added in node.annotations.values():
-                pending.extend(added)
 
 
 def encode_modified_utf8(value: str) -> bytes:

@@ -1,6 +1,7 @@
 """Reads one direction of a Java object stream, bytes in as they arrive, whole top-level objects out."""
 
 import struct
+from collections.abc import Callable
 
 from tests.world.central_services.java_nodes import (
     BASE_HANDLE,
@@ -45,10 +46,18 @@ class _Incomplete(Exception):
 
 
 class StreamReader:
-    """The table of handles lives as long as the connection; `resets` counts the TC_RESETs met."""
+    """The table of handles lives as long as the connection; `resets` counts the TC_RESETs met.
 
-    def __init__(self) -> None:
+    A class for which `known` is false is a fault, as for a virtual machine that lacks it; `settle` is called with each
+    instance once it is read (readObject and readResolve of the real ones).
+    """
+
+    def __init__(
+        self, known: Callable[[ClassDesc], bool] = lambda _: True, settle: Callable[[Instance], None] = lambda _: None
+    ) -> None:
         self.resets = 0
+        self._known = known
+        self._settle = settle
         self._buffer = bytearray()
         self._at = 0
         self._depth = 0
@@ -136,21 +145,27 @@ class StreamReader:
             if isinstance(node, ClassDesc):
                 raise StreamFault("a reference to a class where an object belongs")
             return node
-        if code in (TC_STRING, TC_LONGSTRING):
-            text = Text(self._utf(">H" if code == TC_STRING else ">q"))
-            self._keep(text)
-            return text
-        if code == TC_OBJECT:
-            return self._instance()
-        if code == TC_ARRAY:
-            return self._array()
-        if code == TC_ENUM:
-            return self._constant()
-        if code == TC_CLASS:
-            mention = ClassMention(self._needed_desc())
-            self._keep(mention)
-            return mention
-        raise StreamFault(f"type code 0x{code:02x} where an object belongs")
+        beginnings: dict[int, Callable[[], Node]] = {
+            TC_STRING: self._text,
+            TC_LONGSTRING: lambda: self._text(">q"),
+            TC_OBJECT: self._instance,
+            TC_ARRAY: self._array,
+            TC_ENUM: self._constant,
+            TC_CLASS: self._mention,
+        }
+        if code not in beginnings:
+            raise StreamFault(f"type code 0x{code:02x} where an object belongs")
+        return beginnings[code]()
+
+    def _text(self, layout: str = ">H") -> Text:
+        text = Text(self._utf(layout))
+        self._keep(text)
+        return text
+
+    def _mention(self) -> ClassMention:
+        mention = ClassMention(self._needed_desc())
+        self._keep(mention)
+        return mention
 
     def _instance(self) -> Instance:
         instance = Instance(self._needed_desc())
@@ -160,6 +175,7 @@ class StreamReader:
                 instance.fields[described.name] = self._value(described.kind)
             if desc.flags & SC_WRITE_METHOD:
                 instance.annotations[desc.name] = self._annotation()
+        self._settle(instance)
         return instance
 
     def _constant(self) -> Constant:
@@ -239,6 +255,8 @@ class StreamReader:
         if self._annotation():
             raise StreamFault(f"class {name} is annotated")
         desc = ClassDesc(name, suid, flags, fields, self._desc())
+        if not self._known(desc):
+            raise StreamFault(f"class {name} is unknown, or of another version")
         self._handles[slot] = desc
         self._depth -= 1
         return desc
