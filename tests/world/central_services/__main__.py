@@ -18,7 +18,7 @@ from tests.world.central_services.http_json import server
 from tests.world.central_services.pki import Authority
 from tests.world.central_services.requests import Requests
 from tests.world.central_services.task_queue import Limits, TaskQueue
-from tests.world.central_services.wire import RESET_EVERY, WireServer, tls_context
+from tests.world.central_services.wire import RESET_EVERY, WireServer, send_alerts, tls_context
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -166,6 +166,7 @@ def main(argv: list[str]) -> int:
     """Runs the program; the exit code."""
     options = _arguments(argv)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    send_alerts()
     try:
         asyncio.run(Program(options).run())
     except OSError as error:

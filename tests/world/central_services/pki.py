@@ -125,15 +125,15 @@ class Authority:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
         certificate = builder.sign(signer, hashes.SHA256())
         cert_path, key_path = self._folder / f"{file_name}.pem", self._folder / f"{file_name}.key"
-        _write(key_path, _key_bytes(key, serialization.Encoding.PEM))
-        _write(cert_path, certificate.public_bytes(serialization.Encoding.PEM))
+        _write(key_path, _key_bytes(key, serialization.Encoding.PEM), 0o600)
+        _write(cert_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
         return Identity(certificate, key, cert_path, key_path)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(data)
     part.rename(path)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from asyncio.sslproto import SSLProtocol
 
 from cryptography import x509
 
@@ -30,6 +31,18 @@ def tls_context(server: Identity, authority: Identity) -> ssl.SSLContext:
     context.load_verify_locations(authority.cert_path)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def send_alerts() -> None:
+    """Makes asyncio tell a client why its handshake failed, as real servers do; it would only close the connection."""
+    finish = SSLProtocol._on_handshake_complete
+
+    def tell_and_finish(self: SSLProtocol, handshake_exc: BaseException | None) -> None:
+        if handshake_exc is not None:
+            self._process_outgoing()  # type: ignore[attr-defined]
+        finish(self, handshake_exc)
+
+    SSLProtocol._on_handshake_complete = tell_and_finish  # type: ignore[method-assign]
 
 
 class WireServer:
