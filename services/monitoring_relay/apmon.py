@@ -47,11 +47,12 @@ class XdrType(IntEnum):
     REAL64 = 5
 
 
+_STRING = 0
 _NUMBERS = {
-    XdrType.INT32: _INT32,
-    XdrType.INT64: struct.Struct(">q"),
-    XdrType.REAL32: struct.Struct(">f"),
-    XdrType.REAL64: _REAL64,
+    2: (XdrType.INT32, _INT32),
+    3: (XdrType.INT64, struct.Struct(">q")),
+    4: (XdrType.REAL32, struct.Struct(">f")),
+    5: (XdrType.REAL64, _REAL64),
 }
 
 
@@ -111,25 +112,29 @@ class _Cursor:
         self.position = 0
 
     def number(self, layout: struct.Struct, what: str) -> int | float:
-        start = self.position
-        if start + layout.size > self.end:
-            raise _Broken(f"ends at byte {self.end} inside {what}")
-        self.position = start + layout.size
-        value: int | float = layout.unpack_from(self.body, start)[0]
+        try:
+            value: int | float = layout.unpack_from(self.body, self.position)[0]
+        except struct.error:
+            raise _Broken(f"ends at byte {self.end} inside {what}") from None
+        self.position += layout.size
         return value
 
     def integer(self, what: str) -> int:
-        return int(self.number(_INT32, what))
+        try:
+            value: int = _INT32.unpack_from(self.body, self.position)[0]
+        except struct.error:
+            raise _Broken(f"ends at byte {self.end} inside {what}") from None
+        self.position += 4
+        return value
 
     def text(self, what: str) -> str:
-        length = self.integer(f"the length of {what}")
+        length = self.integer(what)
+        start = self.position
         if not 0 <= length <= MAX_STRING_BYTES:
             raise _Broken(f"{what} announces {length} bytes; 0 to {MAX_STRING_BYTES} are allowed")
-        start = self.position
-        padded_end = start + (length + 3 & ~3)
-        if padded_end > self.end:
+        self.position = start + (length + 3 & ~3)
+        if self.position > self.end:
             raise _Broken(f"ends at byte {self.end} inside {what}")
-        self.position = padded_end
         return self.body[start : start + length].decode("utf-8", "replace")
 
 
@@ -159,8 +164,7 @@ def _read(cursor: _Cursor, found: Datagram, parameters: list[Parameter]) -> None
     found.cluster = cursor.text("the cluster") if found.version is not None else first
     found.node = cursor.text("the node")
     found.announced = cursor.integer("the parameter count")
-    for number in range(1, found.announced + 1):
-        parameters.append(_read_parameter(cursor, number, found.announced))
+    _read_parameters(cursor, found.announced, parameters)
     if version >= _FIRST_WITH_TIMESTAMP and cursor.position < cursor.end:
         found.timestamp_s = cursor.integer("the timestamp")
     found.trailing_bytes = cursor.end - cursor.position
@@ -180,18 +184,19 @@ def _read_header(header: str, found: Datagram) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else 0
 
 
-def _read_parameter(cursor: _Cursor, number: int, announced: int) -> Parameter:
-    what = f"parameter {number} of {announced}"
-    name = cursor.text(f"the name of {what}")
-    if not name:
-        raise _Broken(f"{what} has no name")
-    code = cursor.integer(f"the type of {what}")
-    if code == XdrType.STRING:
-        return Parameter(name, XdrType.STRING, cursor.text(what))
-    layout = _NUMBERS.get(code)  # type: ignore[call-overload]
-    if layout is None:
-        raise _Broken(f"{what} has the unknown type {code}")
-    return Parameter(name, XdrType(code), cursor.number(layout, what))
+def _read_parameters(cursor: _Cursor, announced: int, parameters: list[Parameter]) -> None:
+    for number in range(1, announced + 1):
+        name = cursor.text("a parameter's name")
+        if not name:
+            raise _Broken(f"parameter {number} of {announced} has no name")
+        code = cursor.integer("a parameter's type")
+        if code == _STRING:
+            parameters.append(Parameter(name, XdrType.STRING, cursor.text("a parameter's text")))
+        elif code in _NUMBERS:
+            kind, layout = _NUMBERS[code]
+            parameters.append(Parameter(name, kind, cursor.number(layout, "a parameter's value")))
+        else:
+            raise _Broken(f"parameter {number} of {announced} has the unknown type {code}")
 
 
 def following_sequence(sequence: int, count: int = 1) -> int:

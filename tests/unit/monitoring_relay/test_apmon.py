@@ -53,7 +53,7 @@ def test_recorded_datagrams_read_as_indexed(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("body", "error"),
     [
-        (b"", "ends at byte 0 inside the length of the header"),
+        (b"", "ends at byte 0 inside the header"),
         (b"\0\0\x80\0", "the header announces 32768 bytes"),
         (b"\0\0\0\5abcd", "ends at byte 8 inside the header"),
         (b"\0\0\0\4v:2.", "the header is not v:<version>p:<password>"),
