@@ -1,15 +1,15 @@
 """The tree of errors. Adapters translate everything from outside into these; the names say whose move is next.
 
-    NacreError
-    +-- Transient            waiting helps: the same request may succeed later
-    |   +-- Unreachable      no connection, or no answer in time
-    |   +-- RateLimited      told to slow down; `retry_after_s` when the other side said how long
-    |   +-- Overloaded       the other side is there but cannot serve now (5xx, maintenance)
-    |   +-- CredentialExpired  a credential is past its time; its renewer must act
-    +-- Permanent            waiting does not help: a person or a release must change something
-        +-- Refused          understood and denied (wrong key, no permission, limit)
-        +-- Misconfigured    our own configuration is wrong or incomplete
-        +-- Malformed        bytes from outside that do not follow their protocol
+NacreError
++-- Transient            waiting helps: the same request may succeed later
+|   +-- Unreachable      no connection, or no answer in time
+|   +-- RateLimited      told to slow down; `retry_after_s` when the other side said how long
+|   +-- Overloaded       the other side is there but cannot serve now (5xx, maintenance)
+|   +-- CredentialExpired  a credential is past its time; its renewer must act
++-- Permanent            waiting does not help: a person or a release must change something
+    +-- Refused          understood and denied (wrong key, no permission, limit)
+    +-- Misconfigured    our own configuration is wrong or incomplete
+    +-- Malformed        bytes from outside that do not follow their protocol
 """
 
 

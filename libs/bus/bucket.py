@@ -1,0 +1,186 @@
+"""Buckets: typed records with compare-and-set, and a mirror of a whole bucket in memory."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext, api
+from nats.js.kv import KeyValue
+
+from libs.bus.translate import Conflict, translated
+from libs.events import subjects
+from libs.runtime.errors import Transient
+
+ANSWER_S = 5.0
+RESYNC_S = 30.0
+REMOVED = ("DEL", "PURGE")
+NO_MESSAGE = 10037  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Entry(msgspec.Struct, Generic[T], frozen=True):
+    """A record with its revision, the token for compare-and-set."""
+
+    record: T
+    revision: int
+
+
+class Bucket(Generic[T]):
+    """One bucket. Writing needs the revision that was read (0: the key must be new), else Conflict."""
+
+    def __init__(self, js: JetStreamContext, table: subjects.Bucket[T]) -> None:
+        self.table = table
+        self._js = js
+        self._stream = f"KV_{table.name}"
+
+    async def read(self, key: str) -> Entry[T] | None:
+        """The record under `key`; None when there is none, or none that decodes (which is logged)."""
+        raw = await self._read_raw(key)
+        if raw is None:
+            return None
+        body, revision = raw
+        record = decode(self.table, key, body)
+        return None if record is None else Entry(record, revision)
+
+    async def write(self, key: str, record: T, revision: int) -> int:
+        """Write `record` over `revision` (0: create); gives the new revision. Conflict when somebody else wrote since.
+
+        An earlier write of the same bytes whose answer was lost counts as this one.
+        """
+        body = msgspec.json.encode(record)
+        try:
+            return await self._store(key, body, {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(revision)}, body)
+        except Conflict:
+            stored = await self._read_raw(key)
+            if stored is not None and stored[0] == body:
+                return stored[1]
+            if stored is None and revision == 0:
+                # A deleted or expired key still has a last sequence: create over its tombstone.
+                return await self._create_over_tombstone(key, body)
+            raise
+
+    async def delete(self, key: str, revision: int) -> None:
+        """Delete the key if it still has `revision`; Conflict otherwise."""
+        headers = {"KV-Operation": "DEL", api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(revision)}
+        await self._store(key, b"", headers, b"delete")
+
+    async def _create_over_tombstone(self, key: str, body: bytes) -> int:
+        with translated(f"bucket {self.table.name}, key {key}"):
+            try:
+                last = await self._js.get_last_msg(self._stream, self._subject(key))
+            except nats.js.errors.NotFoundError as error:
+                raise Conflict(f"bucket {self.table.name}, key {key}: it changes just now") from error
+        headers = {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(last.seq)}
+        return await self._store(key, body, headers, body)
+
+    async def _store(self, key: str, body: bytes, headers: dict[str, str], content: bytes) -> int:
+        last = headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value]
+        identity = hashlib.blake2b(content, digest_size=12).hexdigest()
+        headers = headers | {api.Header.MSG_ID.value: f"{self._subject(key)}@{last}@{identity}"}
+        with translated(f"bucket {self.table.name}, key {key}"):
+            answer = await self._js.publish(self._subject(key), body, timeout=ANSWER_S, headers=headers)
+        return int(answer.seq)
+
+    async def _read_raw(self, key: str) -> tuple[bytes, int] | None:
+        with translated(f"bucket {self.table.name}, key {key}"):
+            try:
+                message = await self._js.get_last_msg(self._stream, self._subject(key), direct=False)
+            except nats.js.errors.NotFoundError as error:
+                if error.err_code == NO_MESSAGE:
+                    return None
+                raise
+        if (message.headers or {}).get("KV-Operation") in REMOVED:
+            return None
+        return message.data or b"", int(message.seq or 0)
+
+    def _subject(self, key: str) -> str:
+        return f"$KV.{self.table.name}.{key}"
+
+
+def decode(table: subjects.Bucket[T], key: str, body: bytes) -> T | None:
+    """The record in `body`, or None with a log line when it is not one."""
+    try:
+        return msgspec.json.decode(body, type=table.record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.error("bucket %s, key %s holds no %s: %s", table.name, key, table.record.__name__, error)
+        return None
+
+
+class Mirror(Generic[T]):
+    """A whole bucket in memory: `entries` by key, whole once `loaded` is set, then followed.
+
+    Rebuilt from the stream after each reconnect and every `RESYNC_S`, because a watcher that silently stopped looks
+    like a bucket that does not change.
+    """
+
+    def __init__(self, js: JetStreamContext, table: subjects.Bucket[T], wake: asyncio.Event | None) -> None:
+        self.entries: dict[str, Entry[T]] = {}
+        self.loaded = asyncio.Event()
+        self.resync = asyncio.Event()
+        self._js = js
+        self._table = table
+        self._wake = wake
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow until left."""
+        task = asyncio.create_task(self._follow(), name=f"mirror {self._table.name}")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            self.resync.clear()
+            try:
+                with translated(f"bucket {self._table.name}"):
+                    bucket = await self._js.key_value(self._table.name)
+                    watcher = await bucket.watchall()
+                    try:
+                        await self._take(watcher)
+                    finally:
+                        await watcher.stop()
+            except Transient as error:
+                log.debug("%s; following again", error)
+                await asyncio.sleep(1.0)
+
+    async def _take(self, watcher: KeyValue.KeyWatcher) -> None:
+        """First a whole new image, swapped in at once; then single changes until the next resync is due."""
+        image: dict[str, Entry[T]] = {}
+        while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
+            self._apply(image, update)
+        changed = image != self.entries
+        self.entries = image
+        self.loaded.set()
+        if changed:
+            self._changed()
+        deadline = asyncio.get_running_loop().time() + RESYNC_S
+        while not self.resync.is_set() and (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+            try:
+                update = await watcher.updates(timeout=min(left_s, 0.5))
+            except nats.errors.TimeoutError:
+                continue
+            if update is not None:
+                self._apply(self.entries, update)
+                self._changed()
+
+    def _apply(self, image: dict[str, Entry[T]], update: Any) -> None:
+        record = None if update.operation in REMOVED else decode(self._table, update.key, update.value)
+        if record is None:
+            image.pop(update.key, None)
+        else:
+            image[update.key] = Entry(record, update.revision)
+
+    def _changed(self) -> None:
+        if self._wake is not None:
+            self._wake.set()

@@ -1,0 +1,194 @@
+"""One connection to NATS: bounded first connect, endless reconnect, publishing."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext, api
+
+from libs.bus.bucket import Bucket, Mirror
+from libs.bus.latest import Latest
+from libs.bus.lease import Work, hold
+from libs.bus.pull import Delivery, deliveries
+from libs.bus.translate import trace_headers, translated
+from libs.events import subjects
+from libs.events.messages import Event
+from libs.runtime.errors import Refused, Unreachable
+from libs.runtime.health import Health
+
+ANSWER_S = 5.0
+CONDITION = "bus"
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Bus", "Delivery", "Latest", "Mirror", "connected"]
+
+
+class Bus:
+    """Publish, latest values, durable consumers, buckets and leases over one connection.
+
+    Every method raises Transient errors only (Unreachable, Overloaded, Conflict): the bus is back some time.
+    """
+
+    def __init__(self, nc: Client, js: JetStreamContext, by: str) -> None:
+        self._nc = nc
+        self._js = js
+        self.by = by
+        self.reconnected: set[asyncio.Event] = set()
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream itself, for `schema.initialise` and tests."""
+        return self._js
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the connection stands."""
+        return bool(self._nc.is_connected)
+
+    async def publish(
+        self, topic: subjects.Topic[Any], scope: str, message: Event, *, msg_id: str = "", suffix: str = ""
+    ) -> None:
+        """Publish one message and wait until the stream has it. Publishing the same `msg_id` again changes nothing.
+
+        Without `msg_id` the message is its subject, writer and instant.
+        """
+        subject = topic.subject(scope, suffix)
+        identity = msg_id or f"{subject}@{message.by}@{message.at.isoformat()}"
+        await self._store(subject, msgspec.json.encode(message), identity, "application/json")
+
+    async def publish_bytes(
+        self, topic: subjects.Topic[Any], scope: str, suffix: str, body: bytes, msg_id: str
+    ) -> None:
+        """Publish a binary body (`monitoring.received`) and wait until the stream has it."""
+        await self._store(topic.subject(scope, suffix), body, msg_id, "application/octet-stream")
+
+    async def _store(self, subject: str, body: bytes, msg_id: str, content_type: str) -> None:
+        headers = {api.Header.MSG_ID.value: msg_id, "content-type": content_type, **trace_headers()}
+        with translated(f"publish {subject}"):
+            await self._js.publish(subject, body, timeout=ANSWER_S, headers=headers)
+
+    @contextlib.asynccontextmanager
+    async def latest(
+        self, topic: subjects.Topic[Any], scope: str, suffix: str = "", *, wake: asyncio.Event | None = None
+    ) -> AsyncIterator[Latest[Any]]:
+        """Follow the latest value of one subject; `wake` is set whenever it changes."""
+        value = Latest(self._nc, self._js, topic, topic.subject(scope, suffix), wake)
+        with self._told_of_reconnects(value.resync):
+            async with value.following():
+                yield value
+
+    def bucket(self, table: subjects.Bucket[Any]) -> Bucket[Any]:
+        """One bucket of the table."""
+        return Bucket(self._js, table)
+
+    @contextlib.asynccontextmanager
+    async def mirror(
+        self, table: subjects.Bucket[Any], *, wake: asyncio.Event | None = None
+    ) -> AsyncIterator[Mirror[Any]]:
+        """Follow a whole bucket in memory; `wake` is set whenever a record changes."""
+        mirror = Mirror(self._js, table, wake)
+        with self._told_of_reconnects(mirror.resync):
+            async with mirror.following():
+                yield mirror
+
+    def deliveries(
+        self, topic: subjects.Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float = 30.0
+    ) -> AsyncGenerator[Delivery, None]:
+        """Messages of a topic, each until it is acknowledged, through the durable consumer `durable`."""
+        return deliveries(self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
+
+    async def hold(self, key: str, work: Work, *, stop: asyncio.Event, health: Health) -> None:
+        """Run `work(fence)` while this instance holds the lease `key` (`<service>.<what>`); see `lease.hold`."""
+        await hold(self.bucket(subjects.LEASES_BUCKET), key, self.by, work, stop=stop, health=health)
+
+    @contextlib.contextmanager
+    def _told_of_reconnects(self, event: asyncio.Event) -> Iterator[None]:
+        self.reconnected.add(event)
+        try:
+            yield
+        finally:
+            self.reconnected.discard(event)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    url: str, by: str, health: Health, *, patience_s: float = 30.0, stop: asyncio.Event | None = None
+) -> AsyncIterator[Bus]:
+    """Connect within `patience_s` (else Unreachable), then reconnect for ever. Refused when NATS denies us.
+
+    The condition `bus` of `health` follows the connection; `stop` is set if the connection can never come back.
+    """
+    server, url = url, url.rpartition("@")[2]  # a URL may hold a password: only what follows it is shown
+    nc = Client()
+    answers: list[str] = []
+    bus = Bus(nc, nc.jetstream(timeout=ANSWER_S), by)
+
+    async def on_error(error: Exception) -> None:
+        text = f"{type(error).__name__} {error}".strip()
+        if not answers or answers[-1] != text:
+            log.warning("NATS at %s: %s", url, text)
+        answers[:] = [text]
+
+    async def on_disconnect() -> None:
+        if nc.is_closed or nc.is_draining:
+            return
+        health.bad(CONDITION, f"connection to NATS at {url} lost; reconnecting")
+        log.warning("connection to NATS at %s lost; reconnecting", url)
+
+    async def on_reconnect() -> None:
+        health.good(CONDITION)
+        answers.clear()
+        log.info("connection to NATS at %s is back", url)
+        for event in bus.reconnected:
+            event.set()
+
+    async def on_closed() -> None:
+        if stop is not None and not stop.is_set():
+            log.error("connection to NATS at %s is closed for good; ending, so that a new process tries again", url)
+            stop.set()
+
+    health.bad(CONDITION, f"connecting to NATS at {url}")
+    try:
+        await asyncio.wait_for(
+            nc.connect(
+                server,
+                name=by,
+                inbox_prefix=f"_INBOX_{by.partition('/')[0]}",
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=1,
+                connect_timeout=3,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+                closed_cb=on_closed,
+            ),
+            patience_s,
+        )
+    except TimeoutError as error:
+        await nc.close()
+        last = f" (last: {answers[-1]})" if answers else ""
+        if "uthorization" in last:
+            raise Refused(f"NATS at {url} refuses our credentials{last}") from error
+        raise Unreachable(
+            f"NATS at {url} did not answer in {patience_s:.0f} s{last}; is it up, is the URL right?"
+        ) from error
+    except (nats.errors.Error, OSError, ValueError) as error:
+        raise Refused(f"NATS at {url}: {type(error).__name__} {error}; check the URL and the credentials") from error
+    health.good(CONDITION)
+    try:
+        yield bus
+    finally:
+        if stop is not None:
+            stop.set()
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            await asyncio.wait_for(nc.drain(), 5.0)
+        if not nc.is_closed:
+            await nc.close()

@@ -1,0 +1,249 @@
+"""The one table of the bus: every subject and bucket, its message, retention, writer and readers.
+
+Streams, permissions, the README's table, the AsyncAPI document and the one-writer test all come from here.
+A subject is `nacre.v1.<scope>.<noun>.<past participle>[.<suffix>]`. The scope is the CE's short name, the machine's
+name, or `site`.
+"""
+
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from libs.events import messages
+
+PREFIX = "nacre.v1"
+
+QUEUE_POLLER = "queue_poller"
+SLURM_SUBMITTER = "slurm_submitter"
+STATUS_TRACKER = "status_tracker"
+MONITORING_RELAY = "monitoring_relay"
+CERT_RENEWER = "cert_renewer"
+OPERATOR_CONSOLE = "operator_console"
+SERVICES = (QUEUE_POLLER, SLURM_SUBMITTER, STATUS_TRACKER, MONITORING_RELAY, CERT_RENEWER, OPERATOR_CONSOLE)
+
+Scope = Literal["ce", "machine", "site"]
+Kept = Literal["latest", "log", "memory"]
+
+T = TypeVar("T")
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A JetStream stream and its bounds. `max_per_subject` 0 is without a bound of its own."""
+
+    name: str
+    kept: Kept
+    max_bytes: int
+    max_age_s: int
+    max_per_subject: int = 0
+
+
+LATEST = Stream(name="LATEST", kept="latest", max_bytes=16 << 20, max_age_s=0, max_per_subject=1)
+SUBMISSIONS = Stream(name="SUBMISSIONS", kept="log", max_bytes=256 << 20, max_age_s=30 * 86400)
+JOB_AGENTS = Stream(name="JOB_AGENTS", kept="log", max_bytes=512 << 20, max_age_s=30 * 86400)
+CREDENTIALS = Stream(name="CREDENTIALS", kept="log", max_bytes=16 << 20, max_age_s=365 * 86400)
+MONITORING = Stream(name="MONITORING", kept="memory", max_bytes=256 << 20, max_age_s=3600)
+STREAMS = (LATEST, SUBMISSIONS, JOB_AGENTS, CREDENTIALS, MONITORING)
+
+
+class Topic(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One row of the table: what `<noun>.<verb>` means, where it is kept, who writes it and who reads it.
+
+    `message` is the type of the body; None is the binary body of `monitoring.received`.
+    """
+
+    noun: str
+    verb: str
+    message: type[T] | None
+    scope: Scope
+    stream: Stream
+    writer: str
+    readers: tuple[str, ...]
+    meaning: str
+    suffix: str = ""
+
+    @property
+    def name(self) -> str:
+        """`<noun>.<verb>`."""
+        return f"{self.noun}.{self.verb}"
+
+    @property
+    def pattern(self) -> str:
+        """The subjects of this row as one NATS pattern."""
+        return self.subject("*", "*" if self.suffix else "")
+
+    def subject(self, scope: str, suffix: str = "") -> str:
+        """The subject for one scope (a CE's short name, a machine, or `site`)."""
+        if bool(suffix) != bool(self.suffix):
+            raise ValueError(f"{self.name} {'needs' if self.suffix else 'has no'} suffix")
+        subject = f"{PREFIX}.{scope}.{self.noun}.{self.verb}"
+        return f"{subject}.{suffix}" if suffix else subject
+
+
+class Bucket(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A key-value bucket. With several writers each writes only the keys `<service>.*`."""
+
+    name: str
+    record: type[T]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    key: str
+    meaning: str
+    max_bytes: int
+    ttl_s: int = 0
+
+
+DEMAND_OBSERVED = Topic(
+    noun="demand",
+    verb="observed",
+    message=messages.DemandObserved,
+    scope="ce",
+    stream=LATEST,
+    writer=QUEUE_POLLER,
+    readers=(SLURM_SUBMITTER, MONITORING_RELAY, OPERATOR_CONSOLE),
+    meaning="grid jobs that wait for this CE, and its central limits",
+)
+BATCH_QUEUE_OBSERVED = Topic(
+    noun="batch_queue",
+    verb="observed",
+    message=messages.BatchQueueObserved,
+    scope="ce",
+    stream=LATEST,
+    writer=STATUS_TRACKER,
+    readers=(SLURM_SUBMITTER, MONITORING_RELAY, OPERATOR_CONSOLE),
+    meaning="job agents of this CE by state, and all batch jobs of our Slurm user",
+)
+FACILITY_OBSERVED = Topic(
+    noun="facility",
+    verb="observed",
+    message=messages.FacilityObserved,
+    scope="machine",
+    stream=LATEST,
+    writer=STATUS_TRACKER,
+    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    meaning="the facility's status and planned outages",
+)
+
+
+def _submission(verb: str, message: type[T], meaning: str) -> Topic[T]:
+    return Topic(
+        noun="submission",
+        verb=verb,
+        message=message,
+        scope="ce",
+        stream=SUBMISSIONS,
+        writer=SLURM_SUBMITTER,
+        readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+        meaning=meaning,
+    )
+
+
+SUBMISSION_INTENDED = _submission("intended", messages.SubmissionIntended, "recorded before the POST leaves")
+SUBMISSION_ACCEPTED = _submission("accepted", messages.SubmissionAccepted, "Slurm gave a job id")
+SUBMISSION_REFUSED = _submission("refused", messages.SubmissionRefused, "Slurm or the facility said no")
+SUBMISSION_UNCLEAR = _submission("unclear", messages.SubmissionUnclear, "the answer was lost")
+SUBMISSION_ADOPTED = _submission("adopted", messages.SubmissionAdopted, "found in a listing by its name")
+SUBMISSION_ABANDONED = _submission("abandoned", messages.SubmissionAbandoned, "never executed, or void")
+SUBMISSION_FORGOTTEN = _submission("forgotten", messages.SubmissionForgotten, "acknowledged, then lost by Slurm")
+SUBMISSION_DECIDED = _submission("decided", messages.SubmissionDecided, "the journal of decisions")
+
+JOB_AGENT_CHANGED = Topic(
+    noun="job_agent",
+    verb="changed",
+    message=messages.JobAgentChanged,
+    scope="ce",
+    stream=JOB_AGENTS,
+    writer=STATUS_TRACKER,
+    readers=(QUEUE_POLLER, OPERATOR_CONSOLE),
+    meaning="a job agent's record changed",
+)
+CREDENTIAL_OBSERVED = Topic(
+    noun="credential",
+    verb="observed",
+    message=messages.CredentialObserved,
+    scope="site",
+    stream=LATEST,
+    writer=CERT_RENEWER,
+    readers=(OPERATOR_CONSOLE,),
+    meaning="every credential and its days left, never a key",
+)
+CREDENTIAL_RENEWED = Topic(
+    noun="credential",
+    verb="renewed",
+    message=messages.CredentialRenewed,
+    scope="site",
+    stream=CREDENTIALS,
+    writer=CERT_RENEWER,
+    readers=(OPERATOR_CONSOLE,),
+    meaning="a new credential took effect",
+)
+MONITORING_RECEIVED: Topic[Any] = Topic(
+    noun="monitoring",
+    verb="received",
+    message=None,
+    scope="site",
+    stream=MONITORING,
+    writer=MONITORING_RELAY,
+    readers=(MONITORING_RELAY, STATUS_TRACKER),
+    meaning="batches of ApMon datagrams as received (binary)",
+    suffix="relay",
+)
+MONITORING_OBSERVED = Topic(
+    noun="monitoring",
+    verb="observed",
+    message=messages.MonitoringObserved,
+    scope="site",
+    stream=LATEST,
+    writer=MONITORING_RELAY,
+    readers=(OPERATOR_CONSOLE,),
+    meaning="one relay's counts",
+    suffix="relay",
+)
+
+TOPICS: tuple[Topic[Any], ...] = (
+    DEMAND_OBSERVED,
+    BATCH_QUEUE_OBSERVED,
+    FACILITY_OBSERVED,
+    SUBMISSION_INTENDED,
+    SUBMISSION_ACCEPTED,
+    SUBMISSION_REFUSED,
+    SUBMISSION_UNCLEAR,
+    SUBMISSION_ADOPTED,
+    SUBMISSION_ABANDONED,
+    SUBMISSION_FORGOTTEN,
+    SUBMISSION_DECIDED,
+    JOB_AGENT_CHANGED,
+    CREDENTIAL_OBSERVED,
+    CREDENTIAL_RENEWED,
+    MONITORING_RECEIVED,
+    MONITORING_OBSERVED,
+)
+
+SUBMISSIONS_BUCKET = Bucket(
+    name="submissions",
+    record=messages.Submission,
+    writers=(SLURM_SUBMITTER,),
+    readers=(SLURM_SUBMITTER, STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<submission>",
+    meaning="every submission that may still have a batch job, or had one lately",
+    max_bytes=64 << 20,
+)
+JOB_AGENTS_BUCKET = Bucket(
+    name="job_agents",
+    record=messages.JobAgent,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    key="<submission>.<array index>",
+    meaning="what became of each job agent",
+    max_bytes=256 << 20,
+)
+LEASES_BUCKET = Bucket(
+    name="leases",
+    record=messages.Lease,
+    writers=SERVICES,
+    readers=SERVICES,
+    key="<service>.<what>",
+    meaning="which instance is the active one",
+    max_bytes=1 << 20,
+    ttl_s=6,
+)
+BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, LEASES_BUCKET)

@@ -1,0 +1,146 @@
+"""Run one service: command line, site file, logs, telemetry, HTTP port, signals, drain, exit code.
+
+Exit codes: 0 stopped as asked, 64 wrong command line, 69 something needed at start could not be reached,
+77 refused by the other side, 78 the configuration is wrong, 1 a bug (the orchestrator restarts the process).
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import uvloop
+
+from libs.runtime import http_port, logs, telemetry
+from libs.runtime import site as site_file
+from libs.runtime.errors import Malformed, Misconfigured, NacreError, Refused, Transient
+from libs.runtime.health import Health
+
+EXIT_USAGE = 64
+EXIT_UNREACHABLE = 69
+EXIT_REFUSED = 77
+EXIT_MISCONFIGURED = 78
+DRAIN_S = 20.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Context:
+    """What a service is given: its site file, its names, and the event that asks it to stop."""
+
+    service: str
+    instance: str
+    site: site_file.Site
+    nats_url: str
+    options: argparse.Namespace
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    health: Health = field(default_factory=Health)
+
+    @property
+    def by(self) -> str:
+        """`<service>/<instance>`, as every message says who wrote it."""
+        return f"{self.service}/{self.instance}"
+
+
+Serve = Callable[[Context], Awaitable[None]]
+AddOptions = Callable[[argparse.ArgumentParser], None]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def run(
+    service: str, serve: Serve, add_options: AddOptions | None = None, arguments: Sequence[str] | None = None
+) -> int:
+    """Run `serve` until it ends or a signal asks it to; gives the exit code. `serve` returns soon after `stop`."""
+    parser = _Parser(
+        prog=f"python -m services.{service}", epilog=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--config", metavar="FILE", help="the site file (default: NACRE_CONFIG)")
+    parser.add_argument("--log-format", choices=["json", "console"], help="default: console in a terminal, else json")
+    if add_options:
+        add_options(parser)
+    options = parser.parse_args(arguments)
+    logs.set_up(service, options.log_format or "")
+    try:
+        environment = site_file.environment()
+        logs.set_up(service, options.log_format or environment.log_format, environment.log_level)
+        path = options.config or environment.config
+        if not path:
+            raise Misconfigured("no site file: give --config FILE or set NACRE_CONFIG")
+        site = site_file.load(path)
+        context = Context(
+            service=service,
+            instance=environment.instance or f"{socket.gethostname().lower()}-{os.getpid()}-{secrets.token_hex(2)}",
+            site=site,
+            nats_url=environment.nats_url or site.bus.url,
+            options=options,
+        )
+        listen = environment.http_listen or site.telemetry.http_listen
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(context, serve, listen))
+    except NacreError as error:
+        log.error("%s", error)
+        return exit_code(error)
+    except BaseExceptionGroup as group:
+        named = group.subgroup(NacreError)
+        rest = group.split(NacreError)[1]
+        if named is None or rest is not None:
+            raise
+        for leaf in _leaves(named):
+            log.error("%s", leaf)
+        return max(exit_code(leaf) for leaf in _leaves(named))
+    return 0
+
+
+async def _run(context: Context, serve: Serve, listen: str) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, context.stop.set)
+    with telemetry.collecting(context.service, context.instance, context.site.telemetry.otlp_endpoint):
+        async with http_port.serving(listen, context.health, telemetry.prometheus_text):
+            task = asyncio.ensure_future(serve(context))
+            stopped = asyncio.ensure_future(context.stop.wait())
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if not task.done():
+                log.info("stopping: finishing what is under way, at most %.0f s", DRAIN_S)
+                await asyncio.wait({task}, timeout=DRAIN_S)
+            if not task.done():
+                log.warning("work under way did not end in %.0f s and is cut off", DRAIN_S)
+                task.cancel()
+                await asyncio.wait({task}, timeout=DRAIN_S)
+            if task.done() and not task.cancelled():
+                task.result()
+
+
+def _leaves(group: BaseExceptionGroup[NacreError]) -> list[NacreError]:
+    found: list[NacreError] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            found += _leaves(error)
+        else:
+            found.append(error)
+    return found
+
+
+def exit_code(error: NacreError) -> int:
+    """The exit code that tells an orchestrator what kind of failure it was."""
+    if isinstance(error, Misconfigured):
+        return EXIT_MISCONFIGURED
+    if isinstance(error, Refused | Malformed):
+        return EXIT_REFUSED
+    if isinstance(error, Transient):
+        return EXIT_UNREACHABLE
+    return 1
