@@ -61,6 +61,7 @@ def test_recorded_datagrams_read_as_indexed(case: dict[str, Any]) -> None:
         (b"\0\0\0\x0cv:99999999p:", "the header is not"),
         (HEADER + b"\0\0\0\1c\0\0\0\0\0\0\1n\0\0\0\0\0\0\1" + b"\0\0\0\0", "parameter 1 of 1 has no name"),
         (HEADER + b"\0\0\0\1c\0\0\0\0\0\0\1n\0\0\0\0\0\0\0" + b"\0\0\0", "inside the timestamp"),
+        (HEADER + b"\0\0\0\1c\0\0\0\0\0\0\1n\0\0\0\0\0\0\1" + b"\0\0\0\1x\0\0\0\0\0\0\5abcd", "a parameter's value"),
     ],
 )
 def test_the_error_names_the_fault(body: bytes, error: str) -> None:

@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring_relay import ring as ring_module
-from services.monitoring_relay.ring import Ring, identity
+from services.monitoring_relay.batches import MAX_REMEMBERED, Ring, identity
 
 
 def publish(ring: Ring) -> bytes:
@@ -22,8 +21,8 @@ def test_batches_leave_in_order_and_stay_until_forwarded() -> None:
         assert ring.add(body, 1) == 0
     assert (publish(ring), publish(ring), ring.take()) == (b"a", b"b", None)
     assert (ring.unpublished, ring.size_bytes) == (0, 2)
-    assert ring.forwarded(identity(b"a"))
-    assert ring.size_bytes == 1
+    ring.forwarded(identity(b"a"))
+    assert (ring.unforwarded, ring.size_bytes) == (1, 1)
 
 
 def test_without_an_emitter_a_published_batch_is_gone() -> None:
@@ -54,6 +53,9 @@ def test_after_a_restart_of_nats_unforwarded_batches_are_published_again() -> No
     publish(ring)
     ring.forwarded(identity(b"a"))
     ring.distrust()
+    batch = ring.take()
+    assert batch is not None
+    assert batch.again
     assert (publish(ring), publish(ring), ring.take()) == (b"b", b"c", None)
 
 
@@ -62,11 +64,13 @@ def test_a_second_delivery_is_recognised() -> None:
     ring = Ring(1000, until_forwarded=True)
     ring.add(b"a", 1)
     publish(ring)
-    assert ring.forwarded(identity(b"a"))
-    assert not ring.forwarded(identity(b"a"))
-    for number in range(ring_module.MAX_REMEMBERED):
-        assert ring.forwarded(str(number))
-    assert ring.forwarded(identity(b"a"))
+    assert not ring.was_forwarded(identity(b"a"))
+    ring.forwarded(identity(b"a"))
+    for number in range(MAX_REMEMBERED - 1):
+        ring.forwarded(str(number))
+    assert ring.was_forwarded(identity(b"a"))
+    ring.forwarded("one more")
+    assert not ring.was_forwarded(identity(b"a"))
 
 
 def test_a_delivery_may_overtake_its_acknowledgement() -> None:
@@ -75,7 +79,7 @@ def test_a_delivery_may_overtake_its_acknowledgement() -> None:
     for settle in (ring.published, ring.failed):
         ring.add(settle.__name__.encode(), 1)
         assert ring.take() is not None
-        assert ring.forwarded(identity(settle.__name__.encode()))
+        ring.forwarded(identity(settle.__name__.encode()))
         settle()
         assert (ring.unpublished, ring.size_bytes) == (0, 0)
 
@@ -98,32 +102,34 @@ OPERATIONS = st.lists(st.sampled_from(["add", "take", "published", "failed", "fo
 
 @given(OPERATIONS, st.integers(20, 200), st.booleans())
 def test_any_order_of_events_stays_bounded_and_accounted(operations: list[str], limit: int, until: bool) -> None:
-    """Whatever happens in whatever order: bounded, and each datagram is held, published, forwarded or counted lost."""
+    """Whatever happens in whatever order: the ring is bounded, each batch was taken or is counted lost."""
     ring = Ring(limit, until_forwarded=until)
-    added = lost = taken = 0
-    seen: set[str] = set()
+    added: set[str] = set()
+    taken: list[str] = []
+    lost = 0
     for number, operation in enumerate(operations):
         match operation:
             case "add":
                 body = f"{number:010}".encode()
+                added.add(identity(body))
                 lost += ring.add(body, 1)
-                added += 1
             case "take":
                 batch = ring.take()
-                if batch is not None:
-                    seen.add(batch.identity)
-                    taken += 1
+                taken += [batch.identity] if batch else []
             case "published":
                 ring.published()
             case "failed":
                 ring.failed()
-            case "forwarded" if seen:
-                assert ring.forwarded(seen.pop()) in (True, False)
+            case "forwarded" if taken:
+                ring.forwarded(taken[number % len(taken)])
             case "distrust":
                 ring.distrust()
-        assert 0 <= ring.size_bytes <= limit + 10
-    while ring.take() is not None:
-        taken += 1
+        assert 0 <= ring.size_bytes <= limit
+        assert ring.unpublished <= ring.unforwarded
+        assert ring.size_bytes == 10 * ring.unforwarded
+    while (batch := ring.take()) is not None:
+        taken.append(batch.identity)
         ring.published()
-    assert lost + taken >= added - len(operations)
     assert ring.unpublished == 0
+    # A batch that was taken and failed may later be lost, too: then it is counted, though NATS may have it.
+    assert len(added - set(taken)) <= lost <= len(added)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.events.messages import BatchQueueObserved, CentralLimits, DemandObserved
-from services.monitoring_relay import own_reports
+from services.monitoring_relay import reports
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CE = "ALICE::Perlmutter::CPU"
@@ -37,7 +37,7 @@ def demand(limits: CentralLimits | None, age_s: float = 10, locked: bool = False
 
 def numbers(queue: BatchQueueObserved | None, answer: DemandObserved | None) -> dict[str, int]:
     """The numbers at NOW, with five minutes for both ages."""
-    return own_reports.numbers(queue, answer, now=NOW, queue_max_age_s=300, demand_max_age_s=300)
+    return reports.numbers(queue, answer, now=NOW, queue_max_age_s=300, demand_max_age_s=300)
 
 
 def test_all_three_numbers() -> None:
@@ -48,7 +48,7 @@ def test_all_three_numbers() -> None:
         "jobAgents_slots": 7,
     }
     assert numbers(listing(), demand(CentralLimits(max_jobs=12, max_queued=10)))["jobAgents_slots"] == 3
-    assert own_reports.cluster_name("Perlmutter", CE) == "Perlmutter_CE_ALICE::Perlmutter::CPU"
+    assert reports.cluster_name("Perlmutter", CE) == "Perlmutter_CE_ALICE::Perlmutter::CPU"
 
 
 def test_unknown_is_left_out() -> None:
@@ -78,3 +78,14 @@ def test_never_negative(queued: int, running: int, unaccounted: int, max_jobs: i
     found = numbers(listing(queued, running, unaccounted), demand(limits))
     assert min(found.values()) >= 0
     assert found["jobAgents_slots"] <= min(max_jobs, max_queued)
+
+
+def test_counts_go_out_as_they_are() -> None:
+    """The message carries every count, by destination and by reason."""
+    counts = reports.Counts(since=NOW, received=5, refused=1, published=4, kernel_drops=2)
+    counts.forwarded["ml:8884"] += 3
+    counts.dropped["ring_full"] += 1
+    message = counts.observed("edge", NOW, "monitoring_relay/x")
+    assert (message.relay, message.since, message.received, message.refused) == ("edge", NOW, 5, 1)
+    assert (message.published, message.kernel_drops) == (4, 2)
+    assert (message.forwarded, message.dropped) == ({"ml:8884": 3}, {"ring_full": 1})
