@@ -16,7 +16,7 @@ from services.monitoring_relay.reports import Counts
 
 DURABLE = "monitoring_relay"  # one for all relays: each batch is forwarded by one of them
 ACK_WAIT_S = 5.0
-RESOLVE_EVERY_S = 60.0
+RESOLVE_EVERY_S = 15.0
 RESOLVE_S = 10.0
 SEND_S = 1.0
 DROPPED_MALFORMED = "malformed_batch"
