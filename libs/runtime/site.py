@@ -206,11 +206,18 @@ def load(path: str | Path) -> Site:
         raise Misconfigured(f"site file {path} is not TOML: {error}") from error
     _refuse_unknown(raw, Site, f"site file {path}, ")
     try:
-        site = msgspec.convert(raw, Site)
+        site = msgspec.convert(raw, Site, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"site file {path}: {error}") from error
     _refuse_inconsistent(site, path)
     return site
+
+
+def _path(expected: type, text: Any) -> Path:
+    # msgspec knows no paths; it turns what is raised here into its own error with the key's place.
+    if expected is not Path or not isinstance(text, str):
+        raise TypeError(f"expected a path, got {type(text).__name__}")
+    return Path(text)
 
 
 def _refuse_inconsistent(site: Site, path: str | Path) -> None:
