@@ -22,8 +22,8 @@ MAX_BATCH_AGE_S = 0.010
 TRY_AGAIN_S = 0.5
 DROPPED_RING_FULL = "ring_full"
 
-_SO_MEMINFO = 55  # linux/include/uapi/asm-generic/socket.h
-_MEMINFO = struct.Struct("@9I")  # the last of the nine is SK_MEMINFO_DROPS
+_SO_MEMINFO = 55  # include/uapi/asm-generic/socket.h of Linux
+_MEMINFO = struct.Struct("@9I")  # include/uapi/linux/sock_diag.h: first SK_MEMINFO_RMEM_ALLOC, last SK_MEMINFO_DROPS
 _LOGGED_REFUSALS = 20
 
 log = logging.getLogger(__name__)
@@ -82,15 +82,21 @@ class Receiver(asyncio.DatagramProtocol):
             self._batch_bytes = 0
             self.filled.set()
 
+    def unread_bytes(self) -> int:
+        """What the kernel holds for us, 0 once the port is closed."""
+        return self._kernel_numbers()[0]
+
     def count_kernel_drops(self) -> None:
-        """Bring the count of datagrams that found the socket's buffer full up to date, while the port is open."""
-        if self._sock.fileno() < 0:
-            return
-        meminfo = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
-        drops = int(_MEMINFO.unpack(meminfo)[-1])
+        """Bring the count of datagrams that found the socket's buffer full up to date."""
+        drops = self._kernel_numbers()[-1]
         if drops > self._counts.kernel_drops:
             log.warning("the kernel dropped %d datagrams: the buffer was full", drops - self._counts.kernel_drops)
-        self._counts.kernel_drops = drops
+            self._counts.kernel_drops = drops
+
+    def _kernel_numbers(self) -> tuple[int, ...]:
+        if self._sock.fileno() < 0:
+            return (0,) * 9
+        return _MEMINFO.unpack(self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
 
     def _refuse(self, data: bytes, addr: tuple[Any, ...], found: apmon.Datagram) -> None:
         self._counts.refused += 1

@@ -23,7 +23,8 @@ from services.monitoring_relay.reports import Counts
 OBSERVE_EVERY_S = 5.0
 PUBLISH_EVERY_S = 1.0
 DRAIN_S = 10.0
-QUIET_S = 0.05  # long enough for the loop to read what the kernel holds
+UNREAD_S = 2.0
+GLANCE_S = 0.02
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +71,22 @@ async def serve(context: Context) -> None:
 async def _drain(stop: asyncio.Event, receiver: receive.Receiver, ring: batches.Ring, drained: asyncio.Event) -> None:
     """After `stop`: take what the kernel still holds, close the port, and wait until the ring is out."""
     await stop.wait()
-    await asyncio.sleep(QUIET_S)
+    await _until(lambda: receiver.unread_bytes() == 0, UNREAD_S)
+    receiver.count_kernel_drops()
     receiver.close()
-    for _ in range(int(DRAIN_S / QUIET_S)):
-        if not ring.unforwarded:
-            break
-        await asyncio.sleep(QUIET_S)
+    await _until(lambda: ring.unforwarded == 0, DRAIN_S)
     if ring.unforwarded:
         log.warning(
             "stopping with %d batches not forwarded, %d of them not in NATS", ring.unforwarded, ring.unpublished
         )
     drained.set()
+
+
+async def _until(holds: Callable[[], bool], at_most_s: float) -> None:
+    for _ in range(int(at_most_s / GLANCE_S)):
+        if holds():
+            return
+        await asyncio.sleep(GLANCE_S)
 
 
 async def _observe(context: Context, bus: Bus, relay: str, receiver: receive.Receiver, counts: Counts) -> None:

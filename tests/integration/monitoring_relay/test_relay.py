@@ -57,7 +57,7 @@ async def test_garbage_is_counted_and_not_forwarded(
     relay = relay_to(monalisa)
     await relay.start()
     broken = (VECTORS / "java_nullval.bin").read_bytes()
-    garbage = [*UNREADABLE, b"\xff" * 65_507, b"\0" * 4096]
+    garbage = [*UNREADABLE, b"\xff" * 65_507, b"\0" * 7]
     relay.send(*garbage, broken, *ACCEPTED)
     await until(lambda: monalisa.counts["datagrams"] >= len(ACCEPTED) + 1)
     assert monalisa.digests() == digests(ACCEPTED)
