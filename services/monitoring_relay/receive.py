@@ -109,13 +109,9 @@ class Receiver(asyncio.DatagramProtocol):
 async def receiving(listen: str, buffer_bytes: int, ring: batches.Ring, counts: Counts) -> AsyncIterator[Receiver]:
     """Receive on `host:port` until left or closed. Misconfigured when the port cannot be had."""
     sock = _bound(listen, buffer_bytes)
-    try:
-        _, receiver = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: Receiver(ring, counts, sock), sock=sock
-        )
-    except BaseException:
-        sock.close()
-        raise
+    _, receiver = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Receiver(ring, counts, sock), sock=sock
+    )
     log.info("receiving ApMon on UDP %s:%d", *sock.getsockname()[:2])
     try:
         yield receiver

@@ -47,6 +47,7 @@ listen = "127.0.0.1:{port}"
 public_address = "127.0.0.1:{port}"
 destinations = {destinations}
 ring_bytes = {ring_bytes}
+buffer_bytes = {buffer_bytes}
 report_interval_s = {report_interval_s}
 [credentials]
 host_certificate_directory = "certs"
@@ -118,7 +119,7 @@ class Relay:
         self.http_port = free_port(socket.SOCK_STREAM)
         self._site_file = directory / "site.toml"
         self._log = directory / "relay.log"
-        values = {"ring_bytes": 32 << 20, "report_interval_s": 3600.0} | settings
+        values = {"ring_bytes": 32 << 20, "buffer_bytes": 8 << 20, "report_interval_s": 3600.0} | settings
         self._site_file.write_text(
             SITE_FILE.format(ce=CE, port=self.port, destinations=json.dumps(destinations), nats_url=nats_url, **values)
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -172,6 +173,29 @@ async def stream_datagrams(bus: Bus) -> list[bytes]:
         message = await bus.js.get_msg("MONITORING", sequence)
         found += [received.body for received in batches.decode(message.data or b"")]
     return found
+
+
+async def test_the_kernels_drops_are_counted(bus: Bus, monalisa: MonAlisa, relay_to: Callable[..., Relay]) -> None:
+    """What overflows the socket's buffer while the relay is held up is counted: received plus dropped is sent."""
+    relay = relay_to(monalisa, buffer_bytes=100_000)
+    await relay.start()
+    assert relay.process is not None
+    relay.process.send_signal(signal.SIGSTOP)
+    relay.send(*typical(1000))
+    relay.process.send_signal(signal.SIGCONT)
+    await until(lambda: relay.metrics()["kernel_drops"] > 0)
+    found = relay.metrics()
+    assert found["received"] + found["kernel_drops"] == 1000
+    await until(lambda: monalisa.counts["stored"] == found["received"])
+
+
+async def test_a_smaller_buffer_than_asked_is_said(
+    bus: Bus, monalisa: MonAlisa, relay_to: Callable[..., Relay]
+) -> None:
+    """When the kernel clamps the socket's buffer, the log says so and names the cure."""
+    relay = relay_to(monalisa, buffer_bytes=1 << 30)
+    await relay.start()
+    assert "raise net.core.rmem_max" in relay.log()
 
 
 async def test_asked_to_stop_it_lets_everything_out(
