@@ -109,12 +109,13 @@ class Emitter:
 
     async def resolve(self) -> None:
         """Look every destination up. Unreachable names those without an address, the others work on."""
+        outcomes = await asyncio.gather(*(one.resolve() for one in self.destinations), return_exceptions=True)
         trouble = []
-        for destination in self.destinations:
-            try:
-                await destination.resolve()
-            except Unreachable as error:
-                trouble.append(str(error))
+        for outcome in outcomes:
+            if isinstance(outcome, Unreachable):
+                trouble.append(str(outcome))
+            elif outcome is not None:
+                raise outcome
         if any(destination.is_resolved for destination in self.destinations):
             self.resolved.set()
         if trouble:

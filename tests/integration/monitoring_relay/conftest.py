@@ -204,10 +204,11 @@ def relay_to(tmp_path: Path, nats_server: NatsServer) -> Iterator[Callable[..., 
     """Makes relays to the given destinations; they end with the test."""
     made: list[Relay] = []
 
-    def make(*destinations: MonAlisa, **settings: float) -> Relay:
+    def make(*destinations: MonAlisa | str, **settings: float) -> Relay:
         directory = tmp_path / f"relay{len(made)}"
         directory.mkdir()
-        made.append(Relay(directory, nats_server.url, [one.address for one in destinations], **settings))
+        addresses = [one if isinstance(one, str) else one.address for one in destinations]
+        made.append(Relay(directory, nats_server.url, addresses, **settings))
         return made[-1]
 
     yield make

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from libs.bus import connection, schema
 from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.events.messages import CentralLimits, DemandObserved
+from libs.runtime.health import Health
 from services.monitoring_relay import batches
 from tests.conftest import NatsServer
 from tests.integration.monitoring_relay.conftest import CE, MonAlisa, Relay, digests, queue, until
@@ -219,6 +221,33 @@ async def test_an_idle_relay_is_small(bus: Bus, monalisa: MonAlisa, relay_to: Ca
     await relay.start()
     relay.metrics()
     assert relay.resident_bytes() < 60e6
+
+
+async def test_a_bus_that_is_not_initialised_is_said_and_waited_for(
+    nats_server: NatsServer, monalisa: MonAlisa, relay_to: Callable[..., Relay]
+) -> None:
+    """Without streams the relay is not ready and names the cure; what comes meanwhile goes out once they are there."""
+    relay = relay_to(monalisa)
+    relay.launch()
+    await until(lambda: "nacre bus init" in relay.log())
+    assert not relay.ready()
+    relay.send(*typical(200))
+    async with connection.connected(nats_server.url, "tests/1", Health()) as bus:
+        await schema.initialise(bus.js, 1)
+    await until(lambda: monalisa.counts["stored"] == 200)
+    await until(relay.ready)
+
+
+async def test_a_destination_without_an_address_harms_no_other(
+    bus: Bus, monalisa: MonAlisa, relay_to: Callable[..., Relay]
+) -> None:
+    """What cannot go to one destination is counted, while the other gets everything."""
+    relay = relay_to(monalisa, "no-such-host.invalid:8884")
+    relay.launch()
+    await until(lambda: "no-such-host.invalid:8884 has no address" in relay.log())
+    relay.send(*typical(100))
+    await until(lambda: monalisa.counts["stored"] == 100)
+    assert relay.metrics()["dropped:destination_unresolved"] == 100
 
 
 async def test_rubbish_on_the_bus_is_counted(bus: Bus, monalisa: MonAlisa, relay_to: Callable[..., Relay]) -> None:
