@@ -24,7 +24,7 @@ from libs.bus.connection import Bus, Mirror
 from libs.events import subjects
 from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntended
 from libs.runtime.health import Health
-from tests.e2e.house import CE, House, real_slurm_installed, standing
+from tests.e2e.house import House, real_slurm_installed, standing
 from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
 
