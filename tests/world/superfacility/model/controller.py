@@ -97,7 +97,7 @@ class Controller:
         if len(self.batches) >= RECORDS_MAX:
             raise RefusedError("sbatch: error: Batch job submission failed: Resource temporarily unavailable")
         for index in batch.tasks if batch.tasks is not None else (None,):
-            batch.elements.append(Element(batch, index))
+            batch.elements.append(Element(batch, index, reason=self._why_not(batch)))
         if batch.tasks is None:
             batch.elements[0].raw_id = batch.job_id
         self.batches[batch.job_id] = batch
