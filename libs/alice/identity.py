@@ -15,7 +15,7 @@ from libs.runtime.secret_file import read_secret
 
 @dataclass(frozen=True)
 class Identity:
-    """Paths of PEM files: our certificate (leaf first, then its chain), its key, the trust anchors (file or directory)."""
+    """Paths of PEM files: certificate (leaf first, then its chain), key, trust anchors (one file or a directory)."""
 
     certificate: Path
     key: Path

@@ -16,7 +16,6 @@ Grammar: https://docs.oracle.com/en/java/javase/17/docs/specs/serialization/prot
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -134,18 +133,9 @@ class Instance:
         """The Java name of the object's class."""
         return self.descriptor.name
 
-    def is_a(self, class_name: str) -> bool:
-        """True when the class or one of its ancestors has this Java name."""
-        return any(part.descriptor.name == class_name for part in self.parts)
-
     def part(self, class_name: str) -> Part | None:
         """What the named class of the hierarchy holds, None when it is not in it."""
         return next((part for part in self.parts if part.descriptor.name == class_name), None)
-
-    def values(self) -> "Iterator[tuple[str, Value]]":
-        """All fields, those of the most general class first."""
-        for part in self.parts:
-            yield from part.fields.items()
 
     def get(self, name: str) -> "Value":
         """The field's value, the most derived class's if several have one of that name, None when there is none."""
