@@ -4,6 +4,7 @@ Every failure closes the connection, so a late reply can never be taken for the 
 """
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Mapping
@@ -101,11 +102,10 @@ class CentralServices:
             self._connection = await Connection.open(self._settings, self._vm_uuid)
         connection = self._connection
         self._request_id += 1
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self._drop)
             reply = await connection.exchange(request, self._request_id)
-        except BaseException:
-            await self._drop()
-            raise
+            undo.pop_all()
         if connection.exchanges >= REQUESTS_PER_CONNECTION:
             await self._drop()
         try:

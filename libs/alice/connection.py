@@ -1,6 +1,7 @@
 """One TLS connection to the central services: the stream header first, then requests and replies in turn."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import uuid
@@ -81,11 +82,10 @@ class Connection:
         except OSError as error:
             raise _named(error, settings, loaded) from error
         made = cls(settings, loaded, vm_uuid, streams)
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(made.close)
             await made._headers()
-        except BaseException:
-            await made.close()
-            raise
+            undo.pop_all()
         return made
 
     async def exchange(self, request: Request, request_id: int) -> TopLevel:
@@ -135,7 +135,10 @@ class Connection:
         if data:
             return data
         if self._reader.offset < len(MAGIC):
-            raise Lost(f"{self._settings.place} closed the connection before the stream header")
+            raise Lost(
+                f"{self._settings.place} closed the connection before the stream header, "
+                f"as a server may that does not take the certificate of {self._loaded.subject}"
+            )
         if self._reader.is_mid_object:
             raise Lost(f"{self._settings.place} closed the connection in the middle of a reply")
         raise Lost(
