@@ -129,6 +129,10 @@ class Mirror(Generic[T]):
         self._table = table
         self._wake = wake
 
+    def note(self, key: str, record: T, revision: int) -> None:
+        """Take in a write of our own at once, before the watcher brings it."""
+        self.entries[key] = Entry(record, revision)
+
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Follow until left."""
@@ -157,8 +161,12 @@ class Mirror(Generic[T]):
     async def _take(self, watcher: KeyValue.KeyWatcher) -> None:
         """First a whole new image, swapped in at once; then single changes until the next resync is due."""
         image: dict[str, Entry[T]] = {}
+        newest = 0
         while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
             self._apply(image, update)
+            newest = max(newest, update.revision)
+        # What we noted while the image was being read is newer than the image.
+        image |= {key: entry for key, entry in self.entries.items() if entry.revision > newest}
         changed = image != self.entries
         self.entries = image
         self.loaded.set()
@@ -175,6 +183,9 @@ class Mirror(Generic[T]):
                 self._changed()
 
     def _apply(self, image: dict[str, Entry[T]], update: Any) -> None:
+        known = image.get(update.key)
+        if known is not None and known.revision > update.revision:
+            return
         record = None if update.operation in REMOVED else decode(self._table, update.key, update.value)
         if record is None:
             image.pop(update.key, None)

@@ -15,7 +15,10 @@ FacilityStatus = Literal["active", "degraded", "unavailable", "other", "unknown"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What every message carries: `at`, the instant of the fact, and `by`, `<service>/<instance>` that says it."""
+    """What every message carries: `at`, the instant of the fact, and `by`, `<service>/<instance>` that says it.
+
+    `ce`, where a message or record has one, is the CE's short name; `machine` the machine's.
+    """
 
     at: datetime
     by: str
@@ -30,7 +33,7 @@ class CentralLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DemandObserved(Event, frozen=True, kw_only=True):
-    """What the central services answered for one CE (`ce` is its full name).
+    """What the central services answered for one CE.
 
     `waiting` grid jobs and `limits` are None when unknown; `unknown_because` says why, and is empty when known.
     A CE that is `locked` centrally is known, whether or not `waiting` was asked.
@@ -136,7 +139,10 @@ class SubmissionForgotten(SubmissionEvent, frozen=True, kw_only=True):
 
 
 class DecisionInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers one decision was made from; None is unknown. Ages in seconds at the decision."""
+    """The numbers one decision was made from; None is unknown. Ages in seconds at the decision.
+
+    `starting`: agents that run, but started too lately to have taken their grid jobs from what `waiting` counts.
+    """
 
     waiting: int | None
     queued: int | None
@@ -144,6 +150,7 @@ class DecisionInputs(msgspec.Struct, frozen=True, kw_only=True):
     unaccounted: int | None
     unlisted: int
     unlisted_all_ces: int
+    starting: int
     user_jobs_in_qos: int | None
     demand_age_s: float | None
     listing_age_s: float | None
@@ -198,7 +205,10 @@ class JobAgentChanged(Event, frozen=True, kw_only=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """Record of one submission in the bucket `submissions`, under its name. `why` explains the last state."""
+    """Record of one submission in the bucket `submissions`, under its name. `why` explains the last state.
+
+    `traceparent` is the W3C context of the decision that made it: the tracker links its verdicts to it.
+    """
 
     name: str
     ce: str
@@ -213,6 +223,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     job_id: str = ""
     replaces: str | None = None
     why: str = ""
+    traceparent: str = ""
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):

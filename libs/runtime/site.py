@@ -108,7 +108,8 @@ class Ce(_Table, frozen=True, kw_only=True):
     """One Computing Element: its full ALICE name, the machine it feeds, and the shape of its job agents.
 
     `ttl_s` is how long an agent may run grid jobs, `cores` 0 means the whole node.
-    `demand_max_age_s` and `listing_max_age_s`: older observations count as unknown.
+    `demand_max_age_s` and `listing_max_age_s`: older observations count as unknown. `match_lag_s`: how long a started
+    agent may take to pull its first grid job.
     """
 
     name: Annotated[str, Meta(pattern=r"^[^:]+::[^:]+::[^:]+$")]
@@ -122,6 +123,7 @@ class Ce(_Table, frozen=True, kw_only=True):
     cores: Count = 0
     partition: str = ""
     platform: str = "Linux-x86_64"
+    match_lag_s: Seconds = 60.0
     decision_interval_s: Seconds = 30.0
     demand_max_age_s: Seconds = 300.0
     listing_max_age_s: Seconds = 300.0

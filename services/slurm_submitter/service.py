@@ -1,0 +1,73 @@
+"""The submitter's story: observe -> settle what was open -> decide -> record the intent -> POST -> record the outcome."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+from libs.slurm.superfacility import SuperfacilityClient
+
+from libs.bus import connection
+from libs.bus.connection import Bus
+from libs.events import subjects
+from libs.runtime.reconcile import reconcile
+from libs.runtime.run import Context
+from libs.slurm import superfacility
+from services.slurm_submitter import settings
+from services.slurm_submitter.books import Books
+from services.slurm_submitter.submitter import Sources, Submitter
+
+# Observations of one instant arrive together: one turn takes them all.
+FLOOR_S = 0.02
+
+
+async def serve(context: Context) -> None:
+    """Submit for every CE of the site while this instance holds the lease."""
+    async with contextlib.AsyncExitStack() as stack:
+        machines = {
+            machine: await stack.enter_async_context(superfacility.connected(endpoint))
+            for machine, endpoint in settings.endpoints(context.site).items()
+        }
+        bus = await stack.enter_async_context(
+            connection.connected(
+                context.nats_url,
+                context.by,
+                context.health,
+                patience_s=context.site.bus.connect_patience_s,
+                stop=context.stop,
+            )
+        )
+
+        async def work(fence: int) -> None:
+            await _submit_while_held(context, bus, machines, fence)
+
+        await bus.hold("slurm_submitter.active", work, stop=context.stop, health=context.health)
+
+
+async def _submit_while_held(
+    context: Context, bus: Bus, machines: Mapping[str, SuperfacilityClient], fence: int
+) -> None:
+    wake = asyncio.Event()
+    site = context.site
+    async with contextlib.AsyncExitStack() as stack:
+        submissions = await stack.enter_async_context(bus.mirror(subjects.SUBMISSIONS_BUCKET))
+        agents = await stack.enter_async_context(bus.mirror(subjects.JOB_AGENTS_BUCKET))
+        sources = {
+            short: Sources(
+                demand=await stack.enter_async_context(bus.latest(subjects.DEMAND_OBSERVED, short, wake=wake)),
+                listing=await stack.enter_async_context(bus.latest(subjects.BATCH_QUEUE_OBSERVED, short, wake=wake)),
+                facility=await stack.enter_async_context(bus.latest(subjects.FACILITY_OBSERVED, ce.machine, wake=wake)),
+            )
+            for short, ce in site.ce.items()
+        }
+        # Without the whole of both buckets, agents that are on record would be submitted again.
+        await asyncio.gather(submissions.loaded.wait(), agents.loaded.wait())
+        submitter = Submitter(site, bus.by, machines, sources, Books(bus, submissions, agents, fence))
+        await reconcile(
+            "slurm_submitter",
+            submitter.step,
+            every_s=min(ce.decision_interval_s for ce in site.ce.values()),
+            floor_s=FLOOR_S,
+            wake=wake,
+            stop=context.stop,
+            health=context.health,
+        )
