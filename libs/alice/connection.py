@@ -14,6 +14,7 @@ from libs.alice.reader import Reader
 from libs.alice.requests import Principal, Request, RequestEncoder
 from libs.runtime import clock
 from libs.runtime.errors import CredentialExpired, Malformed, Misconfigured, NacreError, Refused, Unreachable
+from libs.runtime.site import CentralServices
 
 READ_BYTES = 1 << 16
 CLOSE_S = 2.0
@@ -32,6 +33,18 @@ class Settings:
     verify_name: bool = True
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
+
+    @classmethod
+    def of(cls, table: CentralServices) -> "Settings":
+        """What the site file says."""
+        return cls(
+            host=table.host,
+            port=table.port,
+            identity=Identity(certificate=table.certificate, key=table.key, ca=table.ca),
+            account=table.account,
+            verify_name=table.verify_name,
+            read_timeout_s=table.read_timeout_s,
+        )
 
     @property
     def place(self) -> str:

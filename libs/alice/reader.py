@@ -129,7 +129,7 @@ class Reader:
     def _value(self, depth: int) -> Step[Value]:
         return (yield from self._typed((yield from self._source.u8()), depth))
 
-    def _typed(self, code: int, depth: int) -> Step[Value]:  # noqa: PLR0911 - one return per type code is the plain reading
+    def _typed(self, code: int, depth: int) -> Step[Value]:
         if code == nodes.NULL:
             return None
         if code == nodes.REFERENCE:
