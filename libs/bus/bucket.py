@@ -16,6 +16,7 @@ from nats.js.kv import KeyValue
 from libs.bus.translate import Conflict, translated
 from libs.events import subjects
 from libs.runtime.errors import Transient
+from libs.runtime.reconcile import either
 
 ANSWER_S = 5.0
 RESYNC_S = 30.0
@@ -128,6 +129,11 @@ class Mirror(Generic[T]):
         self._js = js
         self._table = table
         self._wake = wake
+
+    async def whole(self, stop: asyncio.Event) -> bool:
+        """Wait until all of the bucket is here; False when `stop` came first."""
+        await either(self.loaded, stop)
+        return self.loaded.is_set()
 
     def note(self, key: str, record: T, revision: int) -> None:
         """Take in a write of our own at once, before the watcher brings it."""

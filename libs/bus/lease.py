@@ -33,6 +33,7 @@ async def hold(
     condition = f"lease {key}"
     health.good(condition)
     waiting = False
+    trouble = ""
     while not stop.is_set():
         lease = Lease(holder=holder, token=secrets.token_hex(8), since=clock.now())
         asked_s = clock.monotonic_s()
@@ -46,10 +47,13 @@ async def hold(
             continue
         except Transient as error:
             health.bad(condition, str(error))
+            if str(error) != trouble:
+                log.warning("%s: %s; trying again", condition, error)
+            trouble = str(error)
             await _pause(stop, ttl_s / 3)
             continue
         health.good(condition)
-        waiting = False
+        waiting, trouble = False, ""
         log.info("%s: active, fence %d", condition, fence)
         if await _run_while_held(bucket, key, lease, fence=fence, asked_s=asked_s, work=work):
             return

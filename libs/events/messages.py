@@ -145,6 +145,8 @@ class DecisionInputs(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     waiting: int | None
+    max_jobs: int | None
+    max_queued: int | None
     queued: int | None
     running: int | None
     unaccounted: int | None

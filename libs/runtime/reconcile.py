@@ -48,14 +48,15 @@ async def reconcile(
                 log.info("%s: works again", name)
             trouble = ""
         spent_s = clock.monotonic_s() - started_s
-        await _wait_for_any(wake, stop, max(0.0, every_s - spent_s))
+        await either(wake, stop, max(0.0, every_s - spent_s))
         if wake.is_set():
-            await _wait_for_any(stop, stop, max(0.0, floor_s - (clock.monotonic_s() - started_s)))
+            await either(stop, stop, max(0.0, floor_s - (clock.monotonic_s() - started_s)))
 
 
-async def _wait_for_any(first: asyncio.Event, second: asyncio.Event, at_most_s: float) -> None:
+async def either(first: asyncio.Event, second: asyncio.Event, at_most_s: float | None = None) -> None:
+    """Wait until one of the events is set, at most so many seconds. Lets the loop run in any case."""
     events = {first, second}
-    if any(event.is_set() for event in events) or at_most_s <= 0:
+    if any(event.is_set() for event in events) or (at_most_s is not None and at_most_s <= 0):
         await asyncio.sleep(0)
         return
     waits = [asyncio.ensure_future(event.wait()) for event in events]

@@ -206,11 +206,17 @@ def load(path: str | Path) -> Site:
         raise Misconfigured(f"site file {path} is not TOML: {error}") from error
     _refuse_unknown(raw, Site, f"site file {path}, ")
     try:
-        site = msgspec.convert(raw, Site)
+        site = msgspec.convert(raw, Site, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise Misconfigured(f"site file {path}: {error}") from error
     _refuse_inconsistent(site, path)
     return site
+
+
+def _path(kind: type, raw: Any) -> Path:
+    if kind is not Path or not isinstance(raw, str):
+        raise TypeError(f"Expected `{kind.__name__}`, got `{type(raw).__name__}`")
+    return Path(raw)
 
 
 def _refuse_inconsistent(site: Site, path: str | Path) -> None:

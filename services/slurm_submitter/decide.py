@@ -94,9 +94,12 @@ def gather(
     now: datetime,
 ) -> DecisionInputs:
     """The inputs of one decision as the journal keeps them."""
+    limits = demand.limits if demand else None
     by_qos = listing.user_jobs_by_qos if listing else None
     return DecisionInputs(
         waiting=demand.waiting if demand else None,
+        max_jobs=limits.max_jobs if limits else None,
+        max_queued=limits.max_queued if limits else None,
         queued=listing.queued if listing else None,
         running=listing.running if listing else None,
         unaccounted=listing.unaccounted if listing else None,
@@ -129,7 +132,7 @@ def decide(
     if closed is not None:
         bound, reason = closed
         return Decision(submit=0, bound=bound, why=f"0 submitted because {reason}", limits={})
-    return _bounded(ce, inputs, demand)
+    return _bounded(ce, inputs)
 
 
 def _unknown(
@@ -180,25 +183,24 @@ def _outage(ce: Ce, facility: FacilityObserved | None, now: datetime) -> tuple[s
     return None
 
 
-def _bounded(ce: Ce, inputs: DecisionInputs, demand: DemandObserved | None) -> Decision:
-    """Each limit's room; the smallest binds, the first of equals is told."""
-    if demand is None or demand.limits is None or demand.waiting is None:
-        raise ValueError("bounds need a known demand")
+def _bounded(ce: Ce, inputs: DecisionInputs) -> Decision:
+    """Each limit's room; the smallest binds, the first of equals is told. Nothing is unknown any more here."""
+    waiting, max_jobs, max_queued = inputs.waiting or 0, inputs.max_jobs or 0, inputs.max_queued or 0
     queued, running, unaccounted = inputs.queued or 0, inputs.running or 0, inputs.unaccounted or 0
     active = queued + running + unaccounted
-    wanted = math.ceil(demand.waiting / ce.grid_jobs_per_agent)
+    wanted = math.ceil(waiting / ce.grid_jobs_per_agent)
     state = f"{queued} queued, {running} running, {unaccounted} unaccounted, {inputs.unlisted} unlisted"
     rooms = {
         "demand": wanted - queued - inputs.unlisted - inputs.starting,
-        "max_queued": demand.limits.max_queued - queued - inputs.unlisted,
-        "max_jobs": demand.limits.max_jobs - active - inputs.unlisted,
+        "max_queued": max_queued - queued - inputs.unlisted,
+        "max_jobs": max_jobs - active - inputs.unlisted,
         "submit_limit": ce.limits.user_jobs_in_qos - (inputs.user_jobs_in_qos or 0) - inputs.unlisted_all_ces,
         "agents_per_decision": ce.limits.agents_per_decision,
     }
     sayings = {
-        "demand": f"{demand.waiting} grid jobs wait: {state}, {inputs.starting} just starting",
-        "max_queued": f"max_queued {demand.limits.max_queued}: {state}",
-        "max_jobs": f"max_jobs {demand.limits.max_jobs}: {state}",
+        "demand": f"{waiting} grid jobs wait: {state}, {inputs.starting} just starting",
+        "max_queued": f"max_queued {max_queued}: {state}",
+        "max_jobs": f"max_jobs {max_jobs}: {state}",
         "submit_limit": f"the submit limit {ce.limits.user_jobs_in_qos} of QOS {ce.batch.qos}: "
         f"{inputs.user_jobs_in_qos} batch jobs of our user, {inputs.unlisted_all_ces} unlisted",
         "agents_per_decision": f"agents_per_decision {ce.limits.agents_per_decision}",

@@ -1,10 +1,8 @@
-"""The submitter's story: observe -> settle what was open -> decide -> record the intent -> POST -> record the outcome."""
+"""The submitter's story: observe -> settle -> decide -> record the intent -> POST -> record the outcome."""
 
 import asyncio
 import contextlib
 from collections.abc import Mapping
-
-from libs.slurm.superfacility import SuperfacilityClient
 
 from libs.bus import connection
 from libs.bus.connection import Bus
@@ -12,6 +10,7 @@ from libs.events import subjects
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
 from libs.slurm import superfacility
+from libs.slurm.superfacility import SuperfacilityClient
 from services.slurm_submitter import settings
 from services.slurm_submitter.books import Books
 from services.slurm_submitter.submitter import Sources, Submitter
@@ -60,7 +59,8 @@ async def _submit_while_held(
             for short, ce in site.ce.items()
         }
         # Without the whole of both buckets, agents that are on record would be submitted again.
-        await asyncio.gather(submissions.loaded.wait(), agents.loaded.wait())
+        if not (await submissions.whole(context.stop) and await agents.whole(context.stop)):
+            return
         submitter = Submitter(site, bus.by, machines, sources, Books(bus, submissions, agents, fence))
         await reconcile(
             "slurm_submitter",

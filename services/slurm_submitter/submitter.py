@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
-from libs.slurm.superfacility import Accepted, Refusal, SuperfacilityClient, Unclear
 from opentelemetry import metrics, trace
 
 from libs.bus.connection import Latest
@@ -21,6 +20,7 @@ from libs.events.messages import (
 from libs.runtime import clock
 from libs.runtime.errors import NacreError
 from libs.runtime.site import Site
+from libs.slurm.superfacility import Accepted, Refusal, SuperfacilityClient, Unclear
 from services.slurm_submitter import batch_script, lifecycle
 from services.slurm_submitter.books import Books
 from services.slurm_submitter.decide import Decision, backing_off_until, decide, gather, starting, unlisted
@@ -32,6 +32,9 @@ class NotSent(msgspec.Struct, frozen=True):
     """The POST surely never left; `why` says what was in the way."""
 
     why: str
+
+
+Outcome = Accepted | Refusal | Unclear | NotSent
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +61,7 @@ class Submitter:
         self._machines = machines
         self._sources = sources
         self._books = books
-        self._outcomes: dict[str, Accepted | Refusal | Unclear | NotSent] = {}
+        self._outcomes: dict[str, Outcome] = {}
         self._said: dict[str, str] = {}
         self._tracer = trace.get_tracer("nacre.slurm_submitter")
         meter = metrics.get_meter("nacre.slurm_submitter")
@@ -173,6 +176,7 @@ class Submitter:
         await self._books.record(submission)
         script = batch_script.render(submission, ce, self._site)
         self._outcomes[submission.name] = Unclear(why="the submitter was stopped before the answer came")
+        outcome: Outcome
         try:
             outcome = await self._machines[ce.machine].submit(script)
             self._outcomes[submission.name] = outcome
@@ -181,9 +185,7 @@ class Submitter:
         await self._record_outcome(submission, outcome, clock.now())
         return isinstance(outcome, Accepted)
 
-    async def _record_outcome(
-        self, submission: Submission, outcome: Accepted | Refusal | Unclear | NotSent, now: datetime
-    ) -> None:
+    async def _record_outcome(self, submission: Submission, outcome: Outcome, now: datetime) -> None:
         kind = ""
         if isinstance(outcome, Accepted):
             changed = lifecycle.moved(submission, "accepted", now, job_id=outcome.job_id)

@@ -15,7 +15,7 @@ from libs.events import subjects
 from libs.events.messages import DemandObserved, Submission
 from libs.runtime.errors import Unreachable
 from libs.runtime.health import Health
-from tests.conftest import NatsServer
+from tests.nats_server import NatsServer
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -1,0 +1,24 @@
+"""One machine of the site file as an endpoint of its API."""
+
+from importlib.metadata import version
+
+from libs.runtime.site import Site
+from libs.slurm.access import ApiClientKey
+from libs.slurm.superfacility import Endpoint
+from libs.slurm.transport import Bounds
+
+
+def of_site(site: Site, machine: str, share: float) -> Endpoint:
+    """The endpoint for one process, with its share (0 to 1) of the API's one rate."""
+    table = site.machine[machine]
+    return Endpoint(
+        machine=machine,
+        api_url=table.api_url,
+        token_url=table.token_url,
+        key=ApiClientKey(client_id_file=table.client_id_file, client_key_file=table.client_key_file),
+        user_agent=f"nacre/{version('nacre')} ({site.site.contact})",
+        time_zone=table.time_zone,
+        rate_per_s=table.requests_per_s * share,
+        rows_limit=table.listing_rows_limit,
+        bounds=Bounds(concurrency=table.concurrency),
+    )

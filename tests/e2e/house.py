@@ -1,0 +1,268 @@
+"""The whole house on one machine: nats-server, the world's programs and every service, as processes of their own."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from libs.events import subjects
+from tests.nats_server import NatsServer
+from tests.world import processes
+
+SERVICES = [service for service in subjects.SERVICES if service != subjects.OPERATOR_CONSOLE]
+CE = "demo-cpu"
+
+
+@dataclass
+class House:
+    """Everything that runs; `ready` holds each world program's ready line, `processes_of` each service's process."""
+
+    folder: Path
+    nats: NatsServer
+    slurm: str
+    ready: dict[str, dict[str, Any]] = field(default_factory=dict)
+    processes_of: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def site_file(self) -> Path:
+        """The generated site file."""
+        return self.folder / "site.toml"
+
+    @property
+    def ce_name(self) -> str:
+        """The full name of the one CE."""
+        return f"ALICE::{self.ready['central_services']['site']}::{CE}"
+
+    def start_service(self, service: str) -> None:
+        """Start one service; its log is `<folder>/logs/<service>.log`."""
+        self.ports.setdefault(service, free_port())
+        self.processes_of[service] = processes.launch(
+            f"services.{service}",
+            "--config",
+            str(self.site_file),
+            env={
+                "NACRE_NATS_URL": self.nats.url,
+                "NACRE_HTTP_LISTEN": f"127.0.0.1:{self.ports[service]}",
+                "NACRE_INSTANCE": f"{service.replace('_', '-')}-1",
+                "NACRE_LOG_FORMAT": "json",
+            },
+            log_path=self.folder / "logs" / f"{service}.log",
+        )
+
+    def not_ready(self, service: str) -> str:
+        """Why a service is not ready; empty when it is. An ended process is a RuntimeError."""
+        process = self.processes_of[service]
+        if process.poll() is not None:
+            log = (self.folder / "logs" / f"{service}.log").read_text().strip()
+            raise RuntimeError(f"{service} ended with {process.returncode}; its log ends:\n{log[-2000:]}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/readyz", timeout=2):
+                return ""
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+        except OSError as error:
+            return str(error)
+
+    def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Wait until every service is ready; TimeoutError says which is not, and why."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            waiting = {service: why for service in self.processes_of if (why := self.not_ready(service))}
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
+            time.sleep(0.1)
+
+    def central(self, path: str, body: Any = None) -> Any:
+        """Ask or tell the central services' admin port."""
+        return ask(self.ready["central_services"]["admin_url"] + path, body)
+
+    def facility(self, path: str, body: Any = None) -> Any:
+        """Ask or tell the facility's admin port."""
+        return ask(self.ready["superfacility"]["admin_url"] + path, body)
+
+    def monalisa(self, path: str) -> Any:
+        """Ask MonALISA's admin port."""
+        return ask(self.ready["monalisa"]["admin_url"] + path)
+
+
+def ask(url: str, body: Any = None) -> Any:
+    """GET, or POST with a JSON body; the JSON answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that is free just now."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def real_slurm_installed() -> bool:
+    """True when a real Slurm with accounting can be started here."""
+    command = [sys.executable, "-m", "tests.world.slurm", "--check"]
+    return subprocess.run(command, cwd=processes.REPOSITORY, capture_output=True, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_queued: int = 20) -> Iterator[House]:
+    """A whole house in `folder`, everything ready; all of it is stopped when left. `slurm` is `real` or `model`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "logs").mkdir(parents=True)
+    nats = NatsServer(folder / "nats")
+    house = House(folder=folder, nats=nats, slurm=slurm)
+    with contextlib.ExitStack() as stack:
+        nats.start()
+        stack.callback(nats.stop)
+        _start_world(house, stack, facility, max_queued)
+        write_site_file(house)
+        command = [sys.executable, "-m", "services.operator_console.cli", "bus", "init", "--url", nats.url]
+        subprocess.run(command, cwd=processes.REPOSITORY, check=True, stdout=subprocess.DEVNULL, timeout=30)
+        stack.callback(_stop_services, house)
+        for service in SERVICES:
+            house.start_service(service)
+        house.wait_ready()
+        yield house
+
+
+def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str, ...], max_queued: int) -> None:
+    def world(program: str, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0) -> None:
+        _, house.ready[program] = stack.enter_context(
+            processes.start(
+                f"tests.world.{program}",
+                *arguments,
+                env=env,
+                log_path=house.folder / "logs" / f"{program}.log",
+                ready_timeout_s=timeout_s,
+            )
+        )
+
+    state = house.folder / "world"
+    environment: dict[str, str] = {}
+    user: tuple[str, ...] = ()
+    if house.slurm == "real":
+        world("slurm", "--state", str(state / "slurm"), "--nodes", "8", timeout_s=90.0)
+        slurm = house.ready["slurm"]
+        environment = slurm["environment"]
+        user = ("--user", slurm["user"], "--account", slurm["account"])
+    world(
+        "central_services",
+        "--port",
+        "0",
+        "--state",
+        str(state / "central"),
+        "--ce",
+        CE,
+        "--max-queued",
+        str(max_queued),
+    )
+    world(
+        "superfacility", "--port", "0", "--state", str(state / "facility"), "--slurm", house.slurm, *user, *facility,
+        env=environment,
+    )  # fmt: skip
+    world("monalisa", "--port", "0")
+
+
+def _stop_services(house: House) -> None:
+    for process in house.processes_of.values():
+        if process.poll() is None:
+            process.terminate()
+    for process in house.processes_of.values():
+        processes.stop(process)
+
+
+def write_site_file(house: House) -> None:
+    """The site file of this house: short intervals, everything else as a site would have it."""
+    central, api, monalisa = (house.ready[name] for name in ("central_services", "superfacility", "monalisa"))
+    relay = f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    secrets = house.folder / "secrets"
+    secrets.mkdir(exist_ok=True)
+    (secrets / "client_id").write_text(api["client_id"])
+    hostcert = house.folder / "hostcert"
+    hostcert.mkdir(exist_ok=True)
+    shutil.copy(central["cert"], hostcert / "hostcert.pem")
+    shutil.copy(central["key"], hostcert / "hostkey.pem")
+    work = house.folder / "scratch"
+    work.mkdir(exist_ok=True)
+    agent = (
+        f"{sys.executable} {processes.REPOSITORY}/tests/world/job_agent.py --central {central['agent_url']} "
+        f"--ca {central['ca']} --retry-pause-s 0.5 --report-every-s 1"
+    )
+    house.site_file.write_text(f"""\
+[site]
+name = "{central["site"]}"
+contact = "demo@example.org"
+
+[central_services]
+host = "127.0.0.1"
+port = {central["port"]}
+ca = "{central["ca"]}"
+certificate = "{hostcert}/hostcert.pem"
+key = "{hostcert}/hostkey.pem"
+account = "{central["account"]}"
+read_timeout_s = 10
+poll_interval_s = 2
+
+[machine.perlmutter]
+api_url = "{api["api_base_url"]}"
+token_url = "{api["token_url"]}"
+client_id_file = "{secrets}/client_id"
+client_key_file = "{api["key_path"]}"
+user = "{api["user"]}"
+time_zone = "UTC"
+requests_per_s = 20
+listing_interval_s = 2
+listing_floor_s = 0.5
+facility_interval_s = 10
+settle_time_s = 60
+listing_lag_s = 5
+
+[ce.{CE}]
+name = "{house.ce_name}"
+host = "{central["ce_host"]}"
+machine = "perlmutter"
+ttl_s = 300
+match_lag_s = 3
+decision_interval_s = 2
+
+[ce.{CE}.batch]
+account = "{api["account"]}"
+qos = "regular"
+time_limit_s = 600
+directory = "{work}"
+output = "{work}/%x.%a.out"
+
+[ce.{CE}.agent]
+command = "{agent}"
+token_file = "{house.folder}/token.sh"
+
+[monitoring]
+listen = "{relay}"
+public_address = "{relay}"
+destinations = ["{monalisa["host"]}:{monalisa["port"]}"]
+report_interval_s = 5
+
+[credentials]
+host_certificate_directory = "{hostcert}"
+token_file = "{house.folder}/token.sh"
+token_refresh_s = 30
+check_interval_s = 5
+
+[telemetry]
+http_listen = "127.0.0.1:0"
+""")
