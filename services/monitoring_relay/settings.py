@@ -1,7 +1,5 @@
 """What the relay takes from the site file and its process."""
 
-import re
-import socket
 from dataclasses import dataclass
 
 from libs.runtime.run import Context
@@ -10,7 +8,7 @@ from libs.runtime.site import Ce
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`relay` names this one on the bus (its host); `ces` by short name; the rest is [monitoring] of the site file."""
+    """`relay` names this one on the bus; `ces` by short name; the rest is [monitoring] of the site file."""
 
     relay: str
     site: str
@@ -26,9 +24,8 @@ class Settings:
 def of(context: Context) -> Settings:
     """The relay's settings."""
     site, monitoring = context.site, context.site.monitoring
-    host = socket.gethostname().partition(".")[0].lower()
     return Settings(
-        relay=re.sub(r"[^a-z0-9-]", "-", host) or "relay",
+        relay=context.instance,
         site=site.site.name,
         listen=monitoring.listen,
         destinations=tuple(dict.fromkeys(monitoring.destinations)),

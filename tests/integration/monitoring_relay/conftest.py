@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from libs.events import messages
-from tests.conftest import NatsServer
+from tests.nats_server import NatsServer
 
 ROOT = Path(__file__).parents[3]
 CE = "ALICE::Perlmutter::CPU"

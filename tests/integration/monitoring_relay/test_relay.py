@@ -14,8 +14,8 @@ from libs.events import subjects
 from libs.events.messages import CentralLimits, DemandObserved
 from libs.runtime.health import Health
 from services.monitoring_relay import batches
-from tests.conftest import NatsServer
 from tests.integration.monitoring_relay.conftest import CE, MonAlisa, Relay, digests, queue, until
+from tests.nats_server import NatsServer
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "apmon"
 CASES = json.loads((VECTORS / "index.json").read_text())["vectors"]

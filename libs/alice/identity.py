@@ -1,0 +1,85 @@
+"""Who we are towards the central services: certificate chain, key and trust anchors, loaded from paths."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from libs.runtime.errors import Misconfigured
+from libs.runtime.secret_file import read_secret
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Paths of PEM files: certificate (leaf first, then its chain), key, trust anchors (one file or a directory)."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An identity as read: what TLS needs, and what the principal says about us."""
+
+    context: ssl.SSLContext
+    certificates_der: tuple[bytes, ...]
+    subject: str
+    not_after: datetime
+
+
+def alice_dn(name: x509.Name) -> str:
+    """A distinguished name in ALICE's slash form, `/C=ch/O=AliEn2/CN=JobAgent`.
+
+    The central services split the RFC 2253 form at every comma, even inside a value, and turn it round; so does this,
+    since the result must equal the `subject` of an account in LDAP.
+    """
+    return "/" + "/".join(reversed(name.rfc4514_string().split(",")))
+
+
+def load_chain(pem: bytes, path: Path) -> Sequence[x509.Certificate]:
+    """The certificates of a PEM file, at least one. Misconfigured names the file."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise Misconfigured(f"host certificate: {path} holds no PEM certificate; replace it with the host's") from error
+
+
+def load(identity: Identity, *, verify_name: bool = True) -> Loaded:
+    """Read everything anew. Misconfigured says which file is missing, unreadable, or does not belong to the other."""
+    chain = load_chain(read_secret(identity.certificate, "host certificate"), identity.certificate)
+    read_secret(identity.key, "host key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = verify_name
+    try:
+        is_directory = identity.ca.is_dir()
+        context.load_verify_locations(
+            cafile=None if is_directory else str(identity.ca), capath=str(identity.ca) if is_directory else None
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(f"trust anchors: {identity.ca} cannot be used ({_reason(error)})") from error
+    try:
+        # Without a password OpenSSL would ask for one on the terminal and the service would hang.
+        context.load_cert_chain(identity.certificate, identity.key, password=b"")
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(
+            f"host key {identity.key} does not fit host certificate {identity.certificate} ({_reason(error)}); "
+            "both must be PEM, unencrypted, and of one pair"
+        ) from error
+    leaf = chain[0]
+    return Loaded(
+        context=context,
+        certificates_der=tuple(certificate.public_bytes(Encoding.DER) for certificate in chain),
+        subject=alice_dn(leaf.subject),
+        not_after=leaf.not_valid_after_utc,
+    )
+
+
+def _reason(error: OSError) -> str:
+    reason: str | None = getattr(error, "reason", None) or error.strerror
+    return reason or type(error).__name__

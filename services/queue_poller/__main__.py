@@ -1,0 +1,9 @@
+"""Run the poller: `python -m services.queue_poller`."""
+
+import sys
+
+from libs.runtime.run import run
+from services.queue_poller.service import serve
+
+if __name__ == "__main__":
+    sys.exit(run("queue_poller", serve))

@@ -1,0 +1,44 @@
+"""What the central services' answers mean for one CE. Pure."""
+
+from datetime import datetime
+
+from libs.alice.answers import OPEN, FreeSlots, WaitingJobs
+from libs.events.messages import CentralLimits, DemandObserved
+
+MOST_BACK_OFF_S = 30.0
+MOST_DOUBLINGS = 16
+
+
+def demand(ce: str, at: datetime, by: str, free: FreeSlots, waiting: WaitingJobs | None) -> DemandObserved:
+    """The demand of one CE: known, locked, or unknown with the reason. `waiting` is None when it was not asked."""
+    if free.is_locked:
+        return DemandObserved(at=at, by=by, ce=ce, locked=True)
+    if free.code != OPEN or free.max_jobs is None or free.max_queued is None:
+        return unknown(ce, at, by, f"free slots: {free.meaning}")
+    limits = CentralLimits(max_jobs=free.max_jobs, max_queued=free.max_queued)
+    if waiting is None or waiting.count is None:
+        code = "" if waiting is None or waiting.code is None else f" (code {waiting.code})"
+        why = f"waiting jobs: the broker did not count{code}"
+        return DemandObserved(at=at, by=by, ce=ce, limits=limits, unknown_because=why)
+    return DemandObserved(at=at, by=by, ce=ce, limits=limits, waiting=waiting.count)
+
+
+def unknown(ce: str, at: datetime, by: str, why: str) -> DemandObserved:
+    """No number is known, and why."""
+    return DemandObserved(at=at, by=by, ce=ce, unknown_because=why)
+
+
+def state(observed: DemandObserved) -> str:
+    """The state in words; only a change of it is worth a log line, the numbers are on the bus."""
+    if observed.unknown_because:
+        return f"demand unknown: {observed.unknown_because}"
+    if observed.locked:
+        return "centrally locked (or unknown there): nothing is submitted until it is opened"
+    return "open, demand known"
+
+
+def back_off_s(interval_s: float, failures: int) -> float:
+    """How long until the next poll after so many failures in a row: doubling, up to 30 s or one longer interval."""
+    if failures == 0:
+        return interval_s
+    return min(interval_s * 2.0 ** min(failures - 1, MOST_DOUBLINGS), max(interval_s, MOST_BACK_OFF_S))

@@ -1,0 +1,87 @@
+"""Polls for one CE: ask, say what it means, publish."""
+
+import logging
+
+from opentelemetry import metrics, trace
+
+from libs.alice.answers import OPEN
+from libs.alice.client import CentralServices
+from libs.alice.site_map import site_map
+from libs.bus.connection import Bus
+from libs.events import subjects
+from libs.events.messages import DemandObserved
+from libs.runtime import clock
+from libs.runtime.errors import NacreError
+from libs.runtime.health import Health
+from libs.runtime.site import Ce
+from services.queue_poller import decide, settings
+
+log = logging.getLogger(__name__)
+
+
+class Poller:
+    """One CE with its own connection to the central services; `step` is one poll."""
+
+    def __init__(
+        self, short_name: str, ce: Ce, client: CentralServices, bus: Bus, *, interval_s: float, health: Health
+    ) -> None:
+        self._short_name = short_name
+        self._ce = ce
+        self._interval_s = interval_s
+        self._client = client
+        self._bus = bus
+        self._health = health
+        self._state = ""
+        self._failures = 0
+        self._resume_s = 0.0
+        self._tracer = trace.get_tracer("nacre.queue_poller")
+        meter = metrics.get_meter("nacre.queue_poller")
+        self._polls = meter.create_counter("nacre_polls", description="polls of the central services, by result")
+        self._waiting = meter.create_gauge("nacre_waiting_grid_jobs", description="grid jobs that wait for the CE")
+        self._asked = meter.create_histogram("nacre_poll_duration", unit="s", description="time the answers took")
+
+    async def step(self) -> None:
+        """Ask and publish, unless an earlier failure says to wait longer. Transient only when the bus is away."""
+        started_s = clock.monotonic_s()
+        if started_s < self._resume_s:
+            return
+        with self._tracer.start_as_current_span("poll", attributes={"ce": self._ce.name}):
+            observed = await self._observe()
+            self._note(observed, clock.monotonic_s() - started_s)
+            self._resume_s = started_s + self._pause_s()
+            await self._bus.publish(subjects.DEMAND_OBSERVED, self._short_name, observed)
+
+    async def _observe(self) -> DemandObserved:
+        # The instant before asking, so that the demand is never older than it says.
+        at = clock.now()
+        try:
+            free = await self._client.free_slots(self._ce.host, self._ce.name)
+            waiting = None
+            if free.code == OPEN:
+                waiting = await self._client.waiting_jobs(site_map(settings.facts(self._ce)))
+        except NacreError as error:
+            return decide.unknown(self._ce.name, at, self._bus.by, str(error))
+        return decide.demand(self._ce.name, at, self._bus.by, free, waiting)
+
+    def _note(self, observed: DemandObserved, spent_s: float) -> None:
+        """Count, show readiness, and log a change of state once."""
+        is_known = not observed.unknown_because
+        self._failures = 0 if is_known else self._failures + 1
+        result = "locked" if observed.locked else "known" if is_known else "unknown"
+        self._polls.add(1, {"ce": self._ce.name, "result": result})
+        self._asked.record(spent_s, {"ce": self._ce.name})
+        if observed.waiting is not None:
+            self._waiting.set(observed.waiting, {"ce": self._ce.name})
+        condition = f"central services for {self._short_name}"
+        if is_known:
+            self._health.good(condition)
+        else:
+            self._health.bad(condition, observed.unknown_because)
+        state = decide.state(observed)
+        if state != self._state:
+            log.log(logging.INFO if result == "known" else logging.WARNING, "%s: %s", self._ce.name, state)
+        self._state = state
+
+    def _pause_s(self) -> float:
+        # The loop itself waits one interval; its timer may come a little early, which must not cost a whole turn.
+        return decide.back_off_s(self._interval_s, self._failures) - self._interval_s / 2

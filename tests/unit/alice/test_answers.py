@@ -1,0 +1,175 @@
+import struct
+import uuid
+
+import pytest
+
+from libs.alice import answers, descriptors, java_values
+from libs.alice.answers import FreeSlots, WaitingJobs
+from libs.alice.descriptors import TABLE
+from libs.alice.nodes import Aborted, Array, Enumerator, Instance, Part, Value
+from libs.alice.requests import PingRequest, Principal, RequestEncoder
+from libs.alice.site_map import CeFacts, site_map
+from libs.alice.writer import HEADER
+from libs.runtime.errors import Malformed, Refused
+from tests.unit.alice import recordings
+
+
+def slots(*numbers: int) -> Instance:
+    items = java_values.instance(descriptors.ARRAY_LIST, size=len(numbers))
+    items.parts[-1].annotation = [struct.pack(">i", len(numbers)), *map(java_values.integer, numbers)]
+    return java_values.instance(descriptors.FREE_SLOTS, slots=items)
+
+
+def match(**entries: Value) -> Instance:
+    return java_values.instance(descriptors.WAITING_JOBS, match=java_values.hash_map(entries))
+
+
+def test_free_slots_without_database_are_unknown() -> None:
+    """null slots mean that the server had no database; no number is made up."""
+    found = answers.free_slots(java_values.instance(descriptors.FREE_SLOTS))
+    assert found == FreeSlots(None)
+    assert "database" in found.meaning
+    assert not found.is_locked
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(1, "host unknown"), (3, "no limits"), (-2, "locked"), (9, "unknown code 9")]
+)
+def test_codes_other_than_open_carry_a_meaning_and_no_limits(code: int, words: str) -> None:
+    """Only an open CE has limits; what follows another code is not read."""
+    found = answers.free_slots(slots(code, 100, 10))
+    assert found == FreeSlots(code)
+    assert words in found.meaning
+    assert found.is_locked == (code == -2)
+
+
+@pytest.mark.parametrize("numbers", [(), (0,), (0, 1), (0, -1, 5)])
+def test_free_slots_with_too_few_or_negative_numbers_are_malformed(numbers: tuple[int, ...]) -> None:
+    """Code 0 promises two limits."""
+    with pytest.raises(Malformed, match="free slots"):
+        answers.free_slots(slots(*numbers))
+
+
+def test_waiting_jobs_count_only_what_the_broker_counted() -> None:
+    """Code 1 with an empty or absent counter is zero; any other code, or none, is unknown."""
+    one = java_values.integer(1)
+    assert answers.waiting_jobs(match(Code=one, counter="49")) == WaitingJobs(49, 1)
+    assert answers.waiting_jobs(match(Code=one, counter="")) == WaitingJobs(0, 1)
+    assert answers.waiting_jobs(match(Code=one, counter=None)) == WaitingJobs(0, 1)
+    assert answers.waiting_jobs(match(Code=one)) == WaitingJobs(0, 1)
+    assert answers.waiting_jobs(match(Code=java_values.integer(0))) == WaitingJobs(None, 0)
+    assert answers.waiting_jobs(match()) == WaitingJobs(None, None)
+    assert answers.waiting_jobs(java_values.instance(descriptors.WAITING_JOBS)) == WaitingJobs(None, None)
+
+
+@pytest.mark.parametrize("counter", ["-1", "4.5", "many", "٣", "9999999999", " 1"])
+def test_a_counter_that_is_no_count_is_malformed(counter: str) -> None:
+    """A number that we cannot trust is an error, not a demand."""
+    with pytest.raises(Malformed, match="counted waiting"):
+        answers.waiting_jobs(match(Code=java_values.integer(1), counter=counter))
+
+
+def token_reply(**changes: Value) -> Instance:
+    """The recorded token with fields of its certificate or key changed, or whole fields replaced."""
+    reply = recordings.instances(recordings.answered("token-ok"))[0]
+    for name, value in changes.items():
+        holder = next(part for part in reply.parts if "privateKey" in part.fields)
+        if name in holder.fields:
+            holder.fields[name] = value
+        else:
+            key = reply.get("privateKey")
+            assert isinstance(key, Instance)
+            key.parts[-1].fields[name] = value
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"certificate": None}, "without a certificate"),
+        ({"certificate": "x"}, "without a certificate"),
+        ({"certificate": java_values.integer(1)}, "without a certificate"),
+        ({"privateKey": None}, "without a private key"),
+        ({"privateKey": java_values.integer(1)}, "without a private key"),
+        ({"format": "PKCS#1"}, "not a PKCS#8"),
+        ({"type": None}, "not a PKCS#8"),
+        ({"type": Enumerator(TABLE[descriptors.TOKEN_TYPE], "PUBLIC")}, "not a PKCS#8"),
+        ({"encoded": None}, "bytes were expected"),
+    ],
+)
+def test_a_token_without_both_halves_in_known_form_is_malformed(changes: dict[str, Value], words: str) -> None:
+    """Only an X.509 certificate with a PKCS#8 private key is a token."""
+    with pytest.raises(Malformed, match=words):
+        answers.job_agent_token(token_reply(**changes))
+
+
+def throwable(message: str | None, cause: Value = None) -> Instance:
+    template = recordings.instances(recordings.answered("token-denied"))[0].get("exception")
+    assert isinstance(template, Instance)
+    made = Instance(template.descriptor, [Part(part.descriptor, dict(part.fields)) for part in template.parts])
+    made.parts[0].fields |= {"detailMessage": message, "cause": cause}
+    return made
+
+
+def test_the_root_message_is_the_innermost_causes() -> None:
+    """Causes are followed to the end, through nulls, cycles and causes without a message."""
+    assert answers.root_message(throwable("outer", throwable("inner"))) == "inner"
+    assert answers.root_message(throwable("outer", throwable(None))) == "alien.api.ServerException"
+    assert answers.root_message(None) == "no reason given"
+    own = throwable("own cause")
+    own.parts[0].fields["cause"] = own
+    assert answers.root_message(throwable("outer", own)) == "own cause"
+    first, second = throwable("first"), throwable("second")
+    first.parts[0].fields["cause"], second.parts[0].fields["cause"] = second, first
+    assert answers.root_message(first) in {"first", "second"}
+    assert len(answers.root_message(throwable("x" * 10_000))) == 500
+
+
+def test_only_the_requests_own_class_is_an_answer() -> None:
+    """Another class, a string, an abort: malformed; an exception: refused."""
+    with pytest.raises(Malformed, match=r"with alien\.api\.Ping"):
+        answers.answer(java_values.instance(descriptors.PING), descriptors.TOKEN)
+    with pytest.raises(Malformed, match="with str"):
+        answers.answer("hello", descriptors.TOKEN)
+    with pytest.raises(Malformed, match="broke off their answer: out of memory"):
+        answers.answer(Aborted(throwable("out of memory")), descriptors.TOKEN)
+    with pytest.raises(Refused, match="no permission"):
+        answers.answer(java_values.instance(descriptors.PING, exception=throwable("no permission")), descriptors.PING)
+
+
+def test_a_ping_goes_out_and_its_answer_tells_about_the_server() -> None:
+    """Ping has the recorded class and no fields of its own; the answer's map may hold nulls."""
+    encoder = RequestEncoder(Principal("me", (b"der",), ("me", "other")), uuid.UUID(int=1))
+    (request,) = recordings.instances(HEADER + encoder.encode(PingRequest(), 1))
+    assert request.class_name == descriptors.PING
+    assert request.get("serverInfo") is None
+    info = java_values.hash_map({"hostname": "central", "nothing": None})
+    assert answers.pong(java_values.instance(descriptors.PING, serverInfo=info)).server_info == {"hostname": "central"}
+    assert answers.pong(request).server_info == {}
+
+
+def test_a_site_map_says_what_the_ce_knows() -> None:
+    """The smallest site map: no disk, partition or work directory; cores not configured are Long 1."""
+    found = site_map(CeFacts(ce="ALICE::LBL::perl", host="ce.lbl.gov", ttl_s=100))
+    assert found == {
+        "Site": "LBL",
+        "CE": "ALICE::LBL::perl",
+        "Host": "ce.lbl.gov",
+        "CEhost": "ce.lbl.gov",
+        "Localhost": "ce.lbl.gov",
+        "alienCm": "ce.lbl.gov:10000",
+        "Platform": "Linux-x86_64",
+        "TTL": 100,
+        "CPUCores": 1,
+        "CVMFS": 1,
+    }
+    assert isinstance(found["CPUCores"], java_values.Long)
+    assert site_map(CeFacts(ce="bogus", host="h", ttl_s=1, cores=0))["CPUCores"] == 0
+    assert CeFacts(ce="bogus", host="h", ttl_s=1).site == ""
+    assert site_map(CeFacts(ce="a::b::c", host="h", ttl_s=1, partitions=("p", "q")))["Partition"] == ",p,q,"
+
+
+def test_arrays_of_bytes_only_are_bytes() -> None:
+    """An array of objects is not mistaken for bytes."""
+    with pytest.raises(Malformed, match="bytes were expected, not Array"):
+        java_values.bytes_of(Array(TABLE[descriptors.CERTIFICATES], []))
