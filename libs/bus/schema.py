@@ -65,6 +65,22 @@ async def initialise(js: JetStreamContext, replicas: int) -> list[Change]:
     return [await _bring_to(js, config) for config in wanted]
 
 
+async def restore_memory_streams(js: JetStreamContext, replicas: int) -> None:
+    """Make again the streams that live in memory and went with their server, which only their writers can notice.
+
+    Everything else is left to `nacre bus init`: Unreachable says so when that never ran.
+    """
+    with translated(f"stream {subjects.LATEST.name}"):
+        await js.stream_info(subjects.LATEST.name)
+    for stream in subjects.STREAMS:
+        if stream.kept == "memory":
+            with translated(f"stream {stream.name}"):
+                try:
+                    await js.stream_info(stream.name)
+                except nats.js.errors.NotFoundError:
+                    await js.add_stream(stream_config(stream, replicas))
+
+
 async def _bring_to(js: JetStreamContext, config: api.StreamConfig) -> Change:
     name = config.name or ""
     with translated(f"stream {name}"):

@@ -7,8 +7,7 @@ Exit codes: 0 stopped as asked, 64 wrong command line, 69 something needed at st
 import argparse
 import asyncio
 import logging
-import os
-import secrets
+import re
 import signal
 import socket
 import sys
@@ -34,7 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Context:
-    """What a service is given: its site file, its names, and the event that asks it to stop."""
+    """What a service is given: its site file, its names, and the event that asks it to stop.
+
+    `instance` is NACRE_INSTANCE or the host's name: the same after a restart, `[a-z0-9-]`.
+    """
 
     service: str
     instance: str
@@ -82,7 +84,7 @@ def run(
         site = site_file.load(path)
         context = Context(
             service=service,
-            instance=environment.instance or f"{socket.gethostname().lower()}-{os.getpid()}-{secrets.token_hex(2)}",
+            instance=_name(environment.instance or socket.gethostname().partition(".")[0]),
             site=site,
             nats_url=environment.nats_url or site.bus.url,
             options=options,
@@ -123,6 +125,10 @@ async def _run(context: Context, serve: Serve, listen: str) -> None:
                 await asyncio.wait({task}, timeout=DRAIN_S)
             if task.done() and not task.cancelled():
                 task.result()
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9-]", "-", text.lower()) or "unnamed"
 
 
 def _leaves(group: BaseExceptionGroup[NacreError]) -> list[NacreError]:

@@ -213,10 +213,11 @@ def load(path: str | Path) -> Site:
     return site
 
 
-def _path(kind: type, raw: Any) -> Path:
-    if kind is not Path or not isinstance(raw, str):
-        raise TypeError(f"Expected `{kind.__name__}`, got `{type(raw).__name__}`")
-    return Path(raw)
+def _path(expected: type, text: Any) -> Path:
+    # msgspec knows no paths; it turns what is raised here into its own error with the key's place.
+    if expected is not Path or not isinstance(text, str):
+        raise TypeError(f"expected a path, got {type(text).__name__}")
+    return Path(text)
 
 
 def _refuse_inconsistent(site: Site, path: str | Path) -> None:

@@ -20,6 +20,10 @@ class Phase(StrEnum):
     UNKNOWN = "unknown"
 
 
+# How far a run is in each phase; a state that we do not know says nothing.
+RANK = {Phase.UNKNOWN: -1, Phase.QUEUED: 0, Phase.RUNNING: 1, Phase.ENDED: 2}
+
+
 class Ending(StrEnum):
     """How a batch job ended."""
 

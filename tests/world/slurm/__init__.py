@@ -1,0 +1,1 @@
+"""A real Slurm with accounting on one machine: `python -m tests.world.slurm --help`."""

@@ -1,0 +1,80 @@
+"""Start a real Slurm with accounting, print one ready line, stop everything on SIGTERM or SIGINT.
+
+    python -m tests.world.slurm --state DIR [--nodes 8] [--cpus 128]
+    python -m tests.world.slurm --check
+
+Ready line: {"environment": {"SLURM_CONF"}, "user", "account", "qos": [...], "machine", "nodes", "cpus", "state"}; run
+sbatch, squeue, sacct and scancel with that environment. Exit codes: 0 stopped, 1 could not start, 2 wrong arguments or
+(--check) something is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from tests.world.slurm.cluster import Cluster, missing_programs
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT arrived; not an Exception, so that nothing on the way swallows it."""
+
+
+def main() -> int:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m tests.world.slurm", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--state", type=Path, help="directory of this instance; emptied of an earlier run first")
+    parser.add_argument("--nodes", type=int, default=8)
+    parser.add_argument("--cpus", type=int, default=128, help="cores that each node claims to have")
+    parser.add_argument("--check", action="store_true", help="say whether a real Slurm is installed")
+    options = parser.parse_args()
+    missing = missing_programs()
+    if missing:
+        print(f"no real Slurm with accounting here; missing: {' '.join(missing)}", file=sys.stderr)
+        return 2
+    if options.check:
+        return 0
+    if options.state is None:
+        parser.error("--state is needed")
+    signal.signal(signal.SIGTERM, _raise_stopped)
+    signal.signal(signal.SIGINT, _raise_stopped)
+    cluster = Cluster(options.state, nodes=options.nodes, cpus=options.cpus)
+    try:
+        cluster.start()
+        print(json.dumps(cluster.ready()), flush=True)
+        _watch(cluster)
+    except Stopped:
+        return 0
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        print(f"Slurm could not be started: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cluster.stop()
+
+
+def _watch(cluster: Cluster) -> NoReturn:
+    """Say once when a daemon dies: tests kill some on purpose, so that the others stay."""
+    said: set[str] = set()
+    while True:
+        for name, code in cluster.dead().items():
+            if name not in said:
+                print(f"{name} ended with code {code}", file=sys.stderr)
+                said.add(name)
+        time.sleep(0.5)
+
+
+def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

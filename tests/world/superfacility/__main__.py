@@ -1,0 +1,184 @@
+"""Serve NERSC's Superfacility API v1.2 in front of a real Slurm or of a model of one.
+
+    python -m tests.world.superfacility --port 0 --state DIR --slurm real|model
+
+`--slurm real` uses the commands of the environment (PATH, SLURM_CONF: see tests.world.slurm).
+Ready line: {"api_base_url", "token_url", "client_id", "key_path", "user", "account", "admin_url", "machine"}.
+Admin paths: GET /ledger, GET /_log, GET, POST and DELETE /_faults, POST /_status, POST and DELETE /_outages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from tests.world.superfacility.app import TOKEN_PATH, Parts, build_app
+from tests.world.superfacility.commands import RealSlurm, Slurm
+from tests.world.superfacility.compute import Compute
+from tests.world.superfacility.connections import ClosableProtocol
+from tests.world.superfacility.facility import MACHINE, Facility
+from tests.world.superfacility.faults import Faults
+from tests.world.superfacility.gate import API_PATH, LOG_MAX, Gate
+from tests.world.superfacility.ledger import Ledger
+from tests.world.superfacility.model.slurm import ModelSlurm
+from tests.world.superfacility.oauth import TOKEN_LIFE_S, Authority
+from tests.world.superfacility.tasks import TASK_LIFE_S, Tasks
+
+DEFAULT_ACCOUNT = "m0000"
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.world.superfacility",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 is any free port")
+    parser.add_argument("--state", type=Path, required=True, help="directory of the client's key and the user's home")
+    parser.add_argument("--slurm", choices=("real", "model"), required=True)
+    parser.add_argument("--nodes", type=int, default=8, help="the model's nodes")
+    parser.add_argument("--cpus", type=int, default=128, help="the model's cores per node")
+    parser.add_argument("--latency-s", type=float, default=0.0, help="before each answer")
+    parser.add_argument("--task-delay-s", type=float, default=0.0, help="before a task does its work")
+    parser.add_argument("--cache-s", type=float, default=0.0, help="age of a listing asked for with cached=true")
+    parser.add_argument("--token-life-s", type=int, default=TOKEN_LIFE_S)
+    parser.add_argument("--task-life-s", type=float, default=TASK_LIFE_S)
+    parser.add_argument("--user", default=getpass.getuser())
+    parser.add_argument("--account", default=DEFAULT_ACCOUNT)
+    return parser.parse_args()
+
+
+class Server(uvicorn.Server):
+    """A server that prints the ready line when it listens, and leaves signals to its caller."""
+
+    def __init__(self, config: uvicorn.Config, ready: dict[str, str]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(json.dumps(self._ready), flush=True)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def user_environment(home: Path, user: str) -> dict[str, str]:
+    """Return what every command and every job of the facility's user inherits."""
+    return {"HOME": str(home), "USER": user, "LOGNAME": user}
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Run until SIGTERM or SIGINT."""
+    state: Path = options.state.resolve()
+    home = state / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    link = socket.socket()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    link.bind((options.host, options.port))
+    base_url = f"http://{options.host}:{link.getsockname()[1]}"
+    environment = user_environment(home, options.user)
+    slurm: Slurm
+    if options.slurm == "model":
+        slurm = model = ModelSlurm(
+            state / "model",
+            nodes=options.nodes,
+            cpus=options.cpus,
+            account=options.account,
+            environment=environment,
+            home=home,
+        )
+        await model.start()
+    else:
+        slurm = RealSlurm(environment)
+    authority = Authority(state, token_life_s=options.token_life_s)
+    tasks = Tasks(delay_s=options.task_delay_s, life_s=options.task_life_s)
+    ledger = Ledger(slurm, home=home)
+    parts = Parts(
+        base_url=base_url,
+        authority=authority,
+        facility=Facility(
+            user=options.user,
+            uid=os.getuid(),
+            account=options.account,
+            client_id=authority.client_id,
+            client_expires_at=authority.expires_at,
+        ),
+        compute=Compute(slurm, ledger, home=home, cache_s=options.cache_s),
+        tasks=tasks,
+        ledger=ledger,
+        faults=Faults(),
+        log=deque(maxlen=LOG_MAX),
+    )
+    gate = Gate(
+        build_app(parts),
+        faults=parts.faults,
+        authority=authority,
+        tasks=tasks,
+        log=parts.log,
+        latency_s=options.latency_s,
+    )
+    try:
+        await _run_server(gate, link, ready=_ready(options, base_url, authority))
+    finally:
+        await tasks.close()
+        await slurm.close()
+
+
+async def _run_server(gate: Gate, link: socket.socket, *, ready: dict[str, str]) -> None:
+    config = uvicorn.Config(
+        gate, http=ClosableProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        timeout_keep_alive=30, timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    server = Server(config, ready)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+    await server.serve(sockets=[link])
+
+
+def _ready(options: argparse.Namespace, base_url: str, authority: Authority) -> dict[str, str]:
+    return {
+        "api_base_url": base_url + API_PATH,
+        "token_url": base_url + TOKEN_PATH,
+        "client_id": authority.client_id,
+        "key_path": str(authority.key_path.resolve()),
+        "user": options.user,
+        "account": options.account,
+        "admin_url": base_url,
+        "machine": MACHINE,
+    }
+
+
+def main() -> int:
+    """Check what is needed, and serve."""
+    options = read_arguments()
+    if options.slurm == "real":
+        missing = [name for name in ("sbatch", "squeue", "sacct", "scancel") if shutil.which(name) is None]
+        if missing or not os.environ.get("SLURM_CONF"):
+            text = f"missing: {' '.join(missing)}" if missing else "SLURM_CONF is not set (see tests.world.slurm)"
+            print(f"no real Slurm to serve: {text}", file=sys.stderr)
+            return 2
+    asyncio.run(serve(options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""How the facility runs a Slurm command: as a process (a real Slurm) or in process (the model)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+COMMAND_TIMEOUT_S = 60.0
+OUTPUT_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said."""
+
+    exit_code: int
+    output: str
+    error: str
+
+
+class Slurm(Protocol):
+    """Runs sbatch, squeue, sacct, scancel and scontrol, and any other command with these on its PATH."""
+
+    async def run(
+        self, argv: Sequence[str], *, directory: Path, stdin: str = "", environment: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Run one command in `directory`; `environment` is added to the facility's own."""
+
+    async def close(self) -> None:
+        """End what still runs on behalf of this Slurm."""
+
+
+class RealSlurm:
+    """The commands of the Slurm that this process's environment (PATH, SLURM_CONF) points to."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+
+    async def run(
+        self, argv: Sequence[str], *, directory: Path, stdin: str = "", environment: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Run the command as a process."""
+        full = {**os.environ, **self._environment, **(environment or {})}
+        return await run_process(argv, directory=directory, stdin=stdin, environment=full)
+
+    async def close(self) -> None:
+        """Leave the real Slurm alone: its own program stops it."""
+
+
+async def run_process(argv: Sequence[str], *, directory: Path, stdin: str, environment: Mapping[str, str]) -> Answer:
+    """Run a process in a session of its own; ends it after COMMAND_TIMEOUT_S."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=directory,
+            env=dict(environment),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Answer(127, "", f"{argv[0]}: {error.strerror}")
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            output, error_text = await process.communicate(stdin.encode())
+    except (TimeoutError, asyncio.CancelledError) as error:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        if isinstance(error, asyncio.CancelledError):
+            raise
+        return Answer(124, "", f"{argv[0]}: no answer within {COMMAND_TIMEOUT_S:g} s")
+    code = process.returncode if process.returncode is not None else 1
+    return Answer(code, output[:OUTPUT_MAX_BYTES].decode(errors="replace"), error_text.decode(errors="replace"))

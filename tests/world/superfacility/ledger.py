@@ -1,0 +1,162 @@
+"""The world's own truth: one row for each batch job of every script that was accepted, joined with what Slurm says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.world.superfacility.arrays import parse_array
+from tests.world.superfacility.batch_script import BatchOptions
+from tests.world.superfacility.commands import Slurm
+
+VOID_EXIT_CODE = 85
+ACCEPTED_MAX = 100_000
+# Instants as unix seconds, and lists of array tasks in full.
+ASK_PLAINLY = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
+ENDED = (
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY",
+    "REVOKED",
+)  # fmt: skip
+
+Key = tuple[str, int | None]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """One sbatch call that Slurm acknowledged."""
+
+    job_id: str
+    name: str
+    comment: str
+    tasks: tuple[int, ...] | None
+    submitted_at: float
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What squeue or sacct says of one batch job."""
+
+    state: str
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+
+
+class Ledger:
+    """Remembers accepted scripts in memory; a new process begins an empty ledger."""
+
+    def __init__(self, slurm: Slurm, *, home: Path) -> None:
+        self._slurm = slurm
+        self._home = home
+        self._accepted: list[Accepted] = []
+        self._started_at = time.time()
+
+    def accept(self, job_id: str, options: BatchOptions, *, default_name: str) -> None:
+        """Write down a submission that Slurm has just acknowledged."""
+        if len(self._accepted) >= ACCEPTED_MAX:
+            raise RuntimeError(f"more than {ACCEPTED_MAX} submissions in one ledger")
+        tasks = tuple(parse_array(options.get("array"))[0]) if "array" in options.values else None
+        self._accepted.append(
+            Accepted(job_id, options.get("job-name", default_name), options.get("comment"), tasks, time.time())
+        )
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return [{name, index, comment, job_id, submitted_at, started_at, ended_at, state, exit_code, void}].
+
+        `job_id` is the one sbatch said. A state of None: Slurm knows nothing of the whole batch (it forgot it).
+        Raises RuntimeError when Slurm does not answer: an unknown ledger is not an empty one.
+        """
+        listed = _read_squeue(await self._ask("squeue", "-h", "-t", "all", "-o", "%F|%K|%T|%S|%e"))
+        since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._started_at - 60))
+        columns = "JobID,State,ExitCode,Start,End"
+        recorded = _read_sacct(await self._ask("sacct", "-X", "-n", "-P", "-S", since, "-o", columns))
+        rows: list[dict[str, Any]] = []
+        for accepted in self._accepted:
+            for index in accepted.tasks if accepted.tasks is not None else (None,):
+                truth = _truth((accepted.job_id, index), listed, recorded)
+                rows.append(
+                    {
+                        "name": accepted.name,
+                        "index": index,
+                        "comment": accepted.comment,
+                        "job_id": accepted.job_id,
+                        "submitted_at": accepted.submitted_at,
+                        "started_at": truth.started_at if truth else None,
+                        "ended_at": truth.ended_at if truth else None,
+                        "state": truth.state if truth else None,
+                        "exit_code": truth.exit_code if truth else None,
+                        "void": truth is not None and truth.exit_code == VOID_EXIT_CODE,
+                    }
+                )
+        return rows
+
+    async def _ask(self, *argv: str) -> str:
+        answer = await self._slurm.run(argv, directory=self._home, environment=ASK_PLAINLY)
+        if answer.exit_code != 0:
+            raise RuntimeError(f"{argv[0]}: {answer.error.strip()}")
+        return answer.output
+
+
+def _truth(key: Key, listed: dict[Key, Truth], recorded: dict[Key, Truth]) -> Truth | None:
+    """sacct once it says ended, else squeue, else what sacct has.
+
+    A task cancelled while it was pending may have no record of its own: the array's speaks for it.
+    """
+    of_array = (key[0], None)
+    record = recorded.get(key) or recorded.get(of_array)
+    if record is not None and record.state in ENDED:
+        return record
+    if key in listed:
+        return listed[key]
+    if record is not None:
+        return record
+    if any(job_id == key[0] for job_id, _ in (*listed, *recorded)):
+        return Truth("CANCELLED", None, None, None)
+    return None
+
+
+def _read_squeue(text: str) -> dict[Key, Truth]:
+    found: dict[Key, Truth] = {}
+    for line in text.splitlines():
+        job_id, tasks, state, start, end = line.split("|")
+        pending = state == "PENDING"
+        truth = Truth(
+            state,
+            None if pending else _instant(start),
+            _instant(end) if state in ENDED else None,
+            None,
+        )
+        for index in _indexes(tasks):
+            found[job_id, index] = truth
+    return found
+
+
+def _read_sacct(text: str) -> dict[Key, Truth]:
+    """An array's record of what never started lists its tasks as it once was: a task's own record wins."""
+    found: dict[Key, Truth] = {}
+    shared: dict[Key, Truth] = {}
+    for line in text.splitlines():
+        label, state, code, start, end = line.split("|")
+        job_id, _, tasks = label.partition("_")
+        word = state.split(" ", 1)[0]
+        ended = word in ENDED
+        number, _, signal_number = code.partition(":")
+        exit_code = int(number) or (128 + int(signal_number) if int(signal_number or 0) else 0)
+        started_at = _instant(start)
+        truth = Truth(
+            word, started_at, _instant(end) if ended else None, exit_code if ended and started_at is not None else None
+        )
+        for index in _indexes(tasks.strip("[]") or "N/A"):
+            (shared if "[" in tasks else found)[job_id, index] = truth
+    return {**shared, **found}
+
+
+def _indexes(tasks: str) -> Sequence[int | None]:
+    return (None,) if tasks == "N/A" else parse_array(tasks)[0]
+
+
+def _instant(text: str) -> float | None:
+    return float(text) if text.isdigit() else None
