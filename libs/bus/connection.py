@@ -20,6 +20,7 @@ from libs.events import subjects
 from libs.events.messages import Event
 from libs.runtime.errors import Refused, Unreachable
 from libs.runtime.health import Health
+from libs.runtime.run import Context
 
 ANSWER_S = 5.0
 CONDITION = "bus"
@@ -150,6 +151,12 @@ class _Watch:
         if self._stop is not None and not self._stop.is_set():
             log.error("connection to NATS at %s is closed for good; ending, a new process tries again", self._shown)
             self._stop.set()
+
+
+def attached(context: Context) -> contextlib.AbstractAsyncContextManager[Bus]:
+    """The bus of a service, as its site file and environment say."""
+    patience_s = context.site.bus.connect_patience_s
+    return connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop)
 
 
 @contextlib.asynccontextmanager
