@@ -14,6 +14,7 @@ from typing import Protocol
 
 COMMAND_TIMEOUT_S = 60.0
 OUTPUT_MAX_BYTES = 64 * 1024 * 1024
+WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Slurm(Protocol):
     ) -> Answer:
         """Run one command in `directory`; `environment` is added to the facility's own."""
 
-    async def listing(self, argv: Sequence[str], *, directory: Path) -> list[str] | Answer:
-        """Return the rows of `squeue -o %all ...` or `sacct -P -o ALL ...` as JSON objects by lower-cased header.
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+        """Return a page of `squeue -o %all ...` or `sacct -P -o ALL ...` as JSON objects by lower-cased header.
 
         An Answer is what the command said when it failed.
         """
@@ -56,13 +57,13 @@ class RealSlurm:
         full = {**os.environ, **self._environment, **(environment or {})}
         return await run_process(argv, directory=directory, stdin=stdin, environment=full)
 
-    async def listing(self, argv: Sequence[str], *, directory: Path) -> list[str] | Answer:
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
         """Run the command and read its table."""
         said = await self.run(argv, directory=directory)
         lines = said.output.splitlines()
         if said.exit_code != 0:
             return said
-        return [json.dumps(row) for row in read_rows(lines[0].split("|"), lines[1:])] if lines else []
+        return [json.dumps(row) for row in read_rows(lines[0].split("|"), lines[1:][page])] if lines else []
 
     async def close(self) -> None:
         """Leave the real Slurm alone: its own program stops it."""

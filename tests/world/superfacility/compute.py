@@ -91,15 +91,14 @@ class Compute:
             if not equals or name not in allowed or not value or value.startswith("-") or "\0" in value:
                 return refused(f"invalid argument: {word}")
             words.append(f"{allowed[name]}={value}")
+        page = slice(asked.index, asked.index + asked.limit if asked.limit else None)
         if as_of is not None:
-            rows: list[str] | Answer = as_of.rows(asked)
+            rows: list[str] | Answer = as_of.rows(asked)[page]
         else:
             base = SACCT if asked.sacct else SQUEUE
-            rows = await self._listing((*base, *words), cached=asked.cached)
+            rows = await self._listing((*base, *words), page, cached=asked.cached)
         if isinstance(rows, Answer):
             return refused(rows.error.strip())
-        if asked.index or asked.limit:
-            rows = rows[asked.index : asked.index + asked.limit if asked.limit else None]
         return f'{{"status":"OK","output":[{",".join(rows)}],"error":null}}'.encode()
 
     async def snapshot(self) -> Snapshot:
@@ -109,17 +108,20 @@ class Compute:
         recorded = await self._slurm.listing((*SACCT, since), directory=self._home)
         return Snapshot([] if isinstance(queued, Answer) else queued, [] if isinstance(recorded, Answer) else recorded)
 
-    async def _listing(self, argv: tuple[str, ...], *, cached: bool) -> list[str] | Answer:
+    async def _listing(self, argv: tuple[str, ...], page: slice, *, cached: bool) -> list[str] | Answer:
+        if self._cache_s <= 0:
+            return await self._slurm.listing(argv, directory=self._home, page=page)
         now = time.monotonic()
         known = self._cache.get(argv)
         if cached and known is not None and now - known[0] < self._cache_s:
-            return known[1]
+            return known[1][page]
         rows = await self._slurm.listing(argv, directory=self._home)
-        if self._cache_s > 0 and not isinstance(rows, Answer):
-            if len(self._cache) >= CACHE_ENTRIES_MAX:
-                self._cache.clear()
-            self._cache[argv] = (now, rows)
-        return rows
+        if isinstance(rows, Answer):
+            return rows
+        if len(self._cache) >= CACHE_ENTRIES_MAX:
+            self._cache.clear()
+        self._cache[argv] = (now, rows)
+        return rows[page]
 
     async def submit(self, job: str, *, is_path: bool, args: Sequence[str]) -> dict[str, Any]:
         """Run sbatch; returns the task's result {"status", "jobid", "error"}."""

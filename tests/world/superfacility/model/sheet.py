@@ -10,15 +10,21 @@ from collections.abc import Mapping
 
 from tests.world.superfacility.commands import read_rows
 
+Values = Mapping[str, str] | tuple[str, ...]
+
 
 class Template:
     """One batch's rows: `fixed` values by column, the `changing` columns filled in later."""
 
-    def __init__(self, columns: Mapping[str, str], fixed: Mapping[str, str], changing: frozenset[str]) -> None:
+    def __init__(
+        self, columns: Mapping[str, str], fixed: Mapping[str, str], changing: frozenset[str], *, by_name: bool = True
+    ) -> None:
+        """Without `by_name` the values come as a tuple, in the columns' order, which must have no header twice."""
         self._headers = list(columns.values())
 
         def value(column: str) -> str:
-            return f"%({column})s" if column in changing else fixed.get(column, "").replace("%", "%%")
+            gap = f"%({column})s" if by_name else "%s"
+            return gap if column in changing else fixed.get(column, "").replace("%", "%%")
 
         self._line = "|".join(value(column) for column in columns)
         # What an unlucky comment does to the real table, it does here: the columns slip.
@@ -27,11 +33,11 @@ class Template:
         pairs = {header: value(column) for header, column in last.items()}
         self._object = None if slips else json.dumps(pairs)
 
-    def line(self, values: Mapping[str, str]) -> str:
+    def line(self, values: Values) -> str:
         """Return one line of the text table."""
         return self._line % values
 
-    def objects(self, values: Mapping[str, str]) -> list[str]:
+    def objects(self, values: Values) -> list[str]:
         """Return one JSON object; more only where the row itself breaks the table."""
         if self._object is not None:
             return [self._object % values]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.world.superfacility.commands import Answer, run_process
+from tests.world.superfacility.commands import WHOLE, Answer, run_process
 from tests.world.superfacility.model import runner
 from tests.world.superfacility.model.clock import Clock
 from tests.world.superfacility.model.control import scancel, scontrol, sinfo
@@ -100,14 +100,14 @@ class ModelSlurm:
             return await self._answer(argv, directory, stdin, full)
         return await run_process(argv, directory=directory, stdin=stdin, environment=full)
 
-    async def listing(self, argv: Sequence[str], *, directory: Path) -> list[str] | Answer:
-        """Return the rows of a whole-width listing as JSON objects, or what the command said instead."""
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+        """Return a page of a whole-width listing as JSON objects, or what the command said instead."""
         self.controller.advance()
         if away := self.troubles.away(argv[0]):
             return Answer(1, "", away)
         if argv[0] == "sacct":
-            return sacct_objects(self.controller, argv[1:])
-        return squeue_objects(self.controller, argv[1:], lag_s=self.controller.pace.squeue_lag_s)
+            return sacct_objects(self.controller, argv[1:], page)
+        return squeue_objects(self.controller, argv[1:], page, lag_s=self.controller.pace.squeue_lag_s)
 
     async def close(self) -> None:
         """End every job and the programs' port."""

@@ -74,13 +74,13 @@ def squeue(controller: Controller, words: Sequence[str], environment: Mapping[st
     return Answer(0, "".join(f"{line}\n" for line in lines), "")
 
 
-def squeue_objects(controller: Controller, words: Sequence[str], *, lag_s: float) -> list[str] | Answer:
-    """Return the rows of `squeue words -o %all` as the API's JSON objects."""
+def squeue_objects(controller: Controller, words: Sequence[str], page: slice, *, lag_s: float) -> list[str] | Answer:
+    """Return a page of the rows of `squeue words -o %all` as the API's JSON objects."""
     asked = select(controller, words, lag_s=lag_s)
     if isinstance(asked, Answer):
         return asked
     write = Writer(controller, {})
-    return [text for row in asked.rows for text in write.template(row.element.batch).objects(write.values(row))]
+    return [text for row in asked.rows[page] for text in write.template(row.element.batch).objects(write.values(row))]
 
 
 def select(controller: Controller, words: Sequence[str], *, lag_s: float) -> Asked | Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getopt
 import re
 import time
@@ -52,7 +53,11 @@ def read_instant(text: str, now: float) -> float:
 
 def span(seconds: float, *, padded: bool) -> str:
     """Write a span: `1-02:03:04`; `padded` is sacct's manner, else squeue's, which drops leading zeros."""
-    total = int(seconds)
+    return _span(int(seconds), padded)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _span(total: int, padded: bool) -> str:
     days, hours, minutes, rest = total // 86_400, total // 3600 % 24, total // 60 % 60, total % 60
     if days:
         return f"{days}-{hours:02}:{minutes:02}:{rest:02}"
