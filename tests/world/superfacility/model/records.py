@@ -138,7 +138,7 @@ class Writer:
                 "Constraints": batch.constraint, "GID": str(batch.uid), "Group": batch.group, "JobName": batch.name,
                 "Partition": batch.partition, "QOS": batch.qos,
                 "ReqTRES": f"billing={nodes},cpu={nodes},mem={500 * batch.nodes}G,node={nodes}",
-                "SubmitLine": batch.submit_line,
+                "SubmitLine": batch.submit_line, "ReqCPUS": nodes, "ReqMem": f"{500 * batch.nodes}G",
                 "Timelimit": span(batch.time_limit_s, padded=True) if limited else "UNLIMITED",
                 "TimelimitRaw": str(batch.time_limit_s // 60) if limited else "UNLIMITED", "UID": str(batch.uid),
                 "User": batch.user, "WorkDir": str(batch.directory),
