@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,17 @@ SCRIPT = """#!/bin/bash
 
 
 def array_of(machine: Any) -> list[str]:
-    """Submit an array of three and wait for the ends of all, by sacct."""
+    """Submit an array of three and wait for all; `complete` wants one record of sacct, an array has three."""
+    from sfapi_client.jobs import JobCommand  # type: ignore[import-not-found]
+
     job = machine.submit_job(SCRIPT.format(name="sfapi-array", lines="#SBATCH --array=0-2\ntrue"))
-    state = job.complete(timeout=60).value
-    return [state, machine.run(f"squeue -h -r -j {job.jobid},1 | wc -l").strip()]
+    seen: list[str] = []
+    until = time.monotonic() + 60
+    while seen != ["COMPLETED"] * 3 and time.monotonic() < until:
+        time.sleep(1)
+        records = machine.jobs(jobids=[f"{job.jobid}_{index}" for index in range(3)], command=JobCommand.sacct)
+        seen = [record.state.value for record in records]
+    return seen
 
 
 def files(machine: Any, folder: Path) -> dict[str, Any]:
@@ -73,9 +81,9 @@ async def twenty(ready: dict[str, Any], key: str, urls: dict[str, Any]) -> dict[
 
 def main(ready: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Go through the calls that a CE or its operators make."""
-    from sfapi_client import Client, Resource, SfApiError  # type: ignore[import-not-found]
-    from sfapi_client.compute import Machine  # type: ignore[import-not-found]
-    from sfapi_client.jobs import JobCommand, JobState  # type: ignore[import-not-found]
+    from sfapi_client import Client, Resource, SfApiError
+    from sfapi_client.compute import Machine
+    from sfapi_client.jobs import JobCommand, JobState
 
     seen: dict[str, Any] = {}
     key = Path(ready["key_path"]).read_text()

@@ -1,4 +1,4 @@
-"""The model's rows, words and exit codes beside the real Slurm's: the same scenario on both, compared field by field."""
+"""The model's rows, words and exit codes beside the real Slurm's, field by field."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ VOLATILE = {
     "squeue": {"end_time", "start_time", "submit_time", "time", "time_left", "work_dir"},
     "sacct": {
         "associd", "dbindex", "elapsed", "elapsedraw", "cputime", "cputimeraw", "eligible", "end", "qosraw", "reserved",
-        "resvcpu", "resvcpuraw", "start", "submit", "submitline", "workdir", "systemcpu", "usercpu", "totalcpu", "flags",
-        "timelimitraw",
+        "resvcpu", "resvcpuraw", "start", "submit", "submitline", "workdir", "systemcpu", "usercpu", "totalcpu",
+        "flags", "timelimitraw",
     },
 }  # fmt: skip
 Pair = tuple[httpx.Client, httpx.Client]
@@ -59,6 +59,17 @@ def run(client: httpx.Client, line: str) -> tuple[int, str, str]:
     return said["exit_code"], said["output"], said["error"] or ""
 
 
+def wait_for(client: httpx.Client, name: str, column: str, value: str) -> None:
+    """Wait until the one row of a name says so."""
+    eventually(lambda: [row[column] for row in jobs(client, f"name={name}")] == [value])
+
+
+def wait_for_end(client: httpx.Client, name: str) -> None:
+    """Wait until squeue has let go of a job and sacct has its end, and its step's."""
+    eventually(lambda: not jobs(client, f"name={name}"))
+    eventually(lambda: len(ended(client, name)) == 2)
+
+
 def compared(both: Pair, name: str, *kwargs: str, sacct: bool = False) -> None:
     """Assert that both list the same rows of a name."""
     table = "sacct" if sacct else "squeue"
@@ -84,11 +95,10 @@ def test_rows_of_a_life_are_the_same(both: Pair) -> None:
     for client, job_id in zip(both, ids, strict=True):
         run(client, f"scontrol release {job_id}")
     for client in both:
-        eventually(lambda client=client: [row["st"] for row in jobs(client, f"name={name}")] == ["R"])  # type: ignore[misc]
+        wait_for(client, name, "st", "R")
     compared(both, name)
     for client in both:
-        eventually(lambda client=client: not jobs(client, f"name={name}"))  # type: ignore[misc]
-        eventually(lambda client=client: len(ended(client, name)) == 2)  # type: ignore[misc]
+        wait_for_end(client, name)
     compared(both, name, "states=all")
     compared(both, name, "starttime=now-1hour", sacct=True)
 
@@ -119,18 +129,19 @@ def test_rows_of_a_cancelled_pair_of_nodes_are_the_same(both: Pair) -> None:
     name = "nacre-pair"
     for client in both:
         job_id = submit(client, script("sleep 60", options=[f"-J {name}", "-N 2", "-o /dev/null"]))["jobid"]
-        eventually(lambda client=client: [row["st"] for row in jobs(client, f"name={name}")] == ["R"])  # type: ignore[misc]
+        wait_for(client, name, "st", "R")
         assert re.fullmatch(r"nid\[\d{6}-\d{6}\]", jobs(client, f"name={name}")[0]["nodelist"])
         run(client, f"scancel {job_id}")
     for client in both:
-        eventually(lambda client=client: len(ended(client, name)) == 2)  # type: ignore[misc]
+        wait_for_end(client, name)
     compared(both, name, "states=all")
     compared(both, name, "starttime=now-1hour", sacct=True)
 
 
 REFUSALS = [
     "-t abc", "-N x", "-N 0", "--begin=foo", "-x nosuch", "-w nosuch", "--array=5-1", "--array=x", "--array=0-1001",
-    "--nosuch", "-p nosuch", "--gpus-per-node=4", "-q nosuch", "-A nosuch", "-C gpu", "-L cvmfs", "-q debug --array=0-5",
+    "--nosuch", "-p nosuch", "--gpus-per-node=4", "-q nosuch", "-A nosuch", "-C gpu", "-L cvmfs",
+    "-q debug --array=0-5",
 ]  # fmt: skip
 
 
@@ -143,7 +154,8 @@ def test_refusals_are_the_same_words(both: Pair, option: str) -> None:
 
 
 COMMANDS = [
-    "squeue -j x", "squeue -t nosuch", "squeue --nosuch", "squeue -j 99999", "squeue -j 99999,99998", "squeue -h -q none",
+    "squeue -j x", "squeue -t nosuch", "squeue --nosuch", "squeue -j 99999", "squeue -j 99999,99998",
+    "squeue -h -q none",
     "scancel 99999", "scancel abc", "scancel", "scancel 1_99", "sacct -o nosuch", "sacct -j x", "sacct -S nonsense",
     "sacct -s nosuch", "sacct -n -X -S now-1hour --name=none", "scontrol show job 99999", "scontrol hold 99999",
     "scontrol requeue 99999", "scontrol nosuch", "squeue -h -o %i -n none",
@@ -170,7 +182,7 @@ def test_reasons_to_wait_are_the_same(both: Pair, option: str, reason: str) -> N
     for client in both:
         submit(client, script("true", options=[f"-J {name}", *([option] if option else [])]))
     for client in both:
-        eventually(lambda client=client: [row["reason"] for row in jobs(client, f"name={name}")] == [reason])  # type: ignore[misc]
+        wait_for(client, name, "reason", reason)
     if option.startswith("--begin"):
         return
     compared(both, name)
@@ -185,14 +197,14 @@ def test_requeue_and_suspend_look_the_same(both: Pair, tmp_path: Path) -> None:
     for client in both:
         job_id = submit(client, script("sleep 60", options=[f"-J {name}", "-o /dev/null"]))["jobid"]
         ids.append(job_id)
-        eventually(lambda client=client: [row["st"] for row in jobs(client, f"name={name}")] == ["R"])  # type: ignore[misc]
+        wait_for(client, name, "st", "R")
         run(client, f"scontrol suspend {job_id}")
-        eventually(lambda client=client: [row["st"] for row in jobs(client, f"name={name}")] == ["S"])  # type: ignore[misc]
+        wait_for(client, name, "st", "S")
     compared(both, name)
     for client, job_id in zip(both, ids, strict=True):
         run(client, f"scontrol resume {job_id}")
         run(client, f"scontrol requeue {job_id}")
-        eventually(lambda client=client: [row["reason"] for row in jobs(client, f"name={name}")] == ["BeginTime"])  # type: ignore[misc]
+        wait_for(client, name, "reason", "BeginTime")
         shown = run(client, f"scontrol show job {job_id}")[1]
         assert "Restarts=1" in shown
     compared(both, name)

@@ -66,7 +66,7 @@ def test_nerscs_own_client_works_unmodified(sfapi_python: Path, facility: Facili
         "jobs_left": 0,
         "run": "one two\n",
         "run_list": "three\n",
-        "array": ["COMPLETED", "0"],
+        "array": ["COMPLETED"] * 3,
         "files": {
             "is_dir": True,
             "ls": True,

@@ -1,4 +1,4 @@
-"""Faults of the world's facility: every kind, exactly as often as asked, and bad requests answered without a traceback."""
+"""Faults of the world's facility: every kind, exactly as often as asked; bad requests without a traceback."""
 
 from __future__ import annotations
 

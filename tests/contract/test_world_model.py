@@ -1,4 +1,4 @@
-"""The model Slurm beyond what a real one shows in a test: time, states, lags, failures, and a controller that forgets."""
+"""The model Slurm beyond what a real one shows in a test: time, states, lags, failures, a controller that forgets."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def slurm(outside: Facility, action: str, **asked: Any) -> Any:
 
 def states(client: httpx.Client, name: str) -> list[str]:
     return [row["state"] for row in jobs(client, f"name={name}", "states=all")]
+
+
+def watch(client: httpx.Client, name: str, last: str) -> set[str]:
+    """Wait for a job's state; returns every state that was seen on the way."""
+    seen: set[str] = set()
+
+    def look() -> bool:
+        seen.update(states(client, name))
+        return last in seen
+
+    eventually(look)
+    return seen
 
 
 def record(client: httpx.Client, name: str) -> list[dict[str, str]]:
@@ -86,7 +98,7 @@ def test_every_state_of_slurm_can_be_seen(tmp_path: Path) -> None:
         for state in ENDED_STATES:
             name = f"nacre-{state.lower().replace('_', '-')}"
             job_id = submit(client, job(name, "--no-requeue"))["jobid"]
-            eventually(lambda name=name: seen.update(states(client, name)) or "RUNNING" in seen)  # type: ignore[func-returns-value, misc]
+            seen |= watch(client, name, "RUNNING")
             slurm(outside, "end", job=job_id, state=state)
             assert states(client, name) == [state]
             assert record(client, name)[0]["state"].split(" ")[0] == state
@@ -95,11 +107,11 @@ def test_every_state_of_slurm_can_be_seen(tmp_path: Path) -> None:
                 name = f"nacre-{state.lower().replace('_', '-')}"
                 job_id = submit(client, job(name, *(["-H"] if hold else [])))["jobid"]
                 if not hold:
-                    eventually(lambda name=name: states(client, name) == ["RUNNING"])  # type: ignore[misc]
+                    seen |= watch(client, name, "RUNNING")
                 slurm(outside, "mark", job=job_id, state=state)
                 assert [row["state"] for row in jobs(client, f"name={name}")] == [state]
                 client.delete(f"/compute/jobs/perlmutter/{job_id}")
-                eventually(lambda name=name: seen.update(states(client, name)) or not jobs(client, f"name={name}"))  # type: ignore[func-returns-value, misc]
+                seen |= watch(client, name, "CANCELLED")
         assert {"CONFIGURING", "RUNNING", "COMPLETING"} <= seen
 
 
@@ -202,8 +214,7 @@ def test_lagging_views_show_what_was(tmp_path: Path) -> None:
         assert jobs(client) == []
         assert record(client, "nacre-lag") == []
         assert client.get(f"/compute/jobs/perlmutter/{job_id}").json()["status"] == "ERROR"
-        seen: list[str] = []
-        eventually(lambda: seen.append("".join(states(client, "nacre-lag")[:1])) or seen[-1] == "COMPLETED")  # type: ignore[func-returns-value]
+        seen = watch(client, "nacre-lag", "COMPLETED")
         assert not [row for row in record(client, "nacre-lag") if row["state"] == "COMPLETED"]
         eventually(lambda: [row["state"] for row in record(client, "nacre-lag")] == ["COMPLETED"])
         assert "RUNNING" in seen
@@ -334,7 +345,7 @@ def test_a_cached_listing_ages(tmp_path: Path) -> None:
 
 
 def test_files_go_up_and_down_with_their_slashes(tmp_path: Path) -> None:
-    """ls, upload and download keep the leading slash, refuse what is missing or above 5 MiB, and keep binary content."""
+    """ls, upload and download keep the leading slash and binary content, and refuse what is missing or above 5 MiB."""
     with model(tmp_path / "state") as (_, client):
         path = tmp_path / "file.bin"
         content = bytes(range(256)) * 10

@@ -20,7 +20,7 @@ SHOWN_AS = {COMPLETING: RUNNING, CONFIGURING: RUNNING}
 class Record:
     """One batch job in the state that accounting knows; `step` is its `.batch` step."""
 
-    __slots__ = ("batch", "cpus", "element", "ended", "run_s", "start_at", "state", "step", "write")
+    __slots__ = ("batch", "cpus", "element", "ended", "nodes", "run_s", "start_at", "state", "step", "write")
 
     def __init__(self, controller: Controller, write: Instants, element: Element, state: str, step: bool) -> None:
         self.element, self.state, self.step, self.write = element, state, step, write
@@ -29,7 +29,9 @@ class Record:
         self.ended = state in ENDED_STATES or state == "REQUEUED"
         started = self.start_at is not None
         self.run_s = int(element.run_s(controller.time)) if started else 0
-        self.cpus = controller.nodes.cpus * batch.nodes if started else batch.nodes
+        # The script itself, sacct's `.batch` step, runs on the first node only.
+        self.nodes = 1 if step else batch.nodes
+        self.cpus = controller.nodes.cpus * self.nodes if started else batch.nodes
 
     def started(self) -> str:
         missing = "None" if self.ended else "Unknown"
@@ -68,7 +70,12 @@ class Record:
         if self.start_at is None:
             return ""
         billing = "" if self.step else f"billing={self.cpus},"
-        return f"{billing}cpu={self.cpus},mem={500 * self.batch.nodes}G,node={self.batch.nodes}"
+        return f"{billing}cpu={self.cpus},mem={500 * self.nodes}G,node={self.nodes}"
+
+    def node_list(self) -> str:
+        if self.start_at is None:
+            return "None assigned"
+        return self.element.nodes[0] if self.step else self.element.node_list
 
     def submitted(self) -> str:
         return self.started() if self.step else self.write(self.element.submit_at, missing="")
@@ -77,8 +84,8 @@ class Record:
 SHARED: dict[str, Callable[[Record], str]] = {
     "AllocCPUS": lambda it: str(it.cpus),
     "NCPUS": lambda it: str(it.cpus),
-    "AllocNodes": lambda it: str(it.batch.nodes) if it.start_at is not None else "0",
-    "NodeList": lambda it: it.element.node_list if it.start_at is not None else "None assigned",
+    "AllocNodes": lambda it: str(it.nodes) if it.start_at is not None else "0",
+    "NodeList": Record.node_list,
     "CPUTime": lambda it: span(it.cpus * it.run_s, padded=True),
     "CPUTimeRAW": lambda it: str(it.cpus * it.run_s),
     "DBIndex": Record.raw_id,
@@ -143,8 +150,9 @@ class Writer:
                 "TimelimitRaw": str(batch.time_limit_s // 60) if limited else "UNLIMITED", "UID": str(batch.uid),
                 "User": batch.user, "WorkDir": str(batch.directory),
             }  # fmt: skip
+            step = SACCT_STEP_CONSTANTS | {"Account": batch.account, "NNodes": "1", "ReqNodes": "1"}
             known = self._templates[batch] = (
                 Template(self._columns, job, frozenset(OF_JOB), by_name=False),
-                Template(self._columns, SACCT_STEP_CONSTANTS | shared, frozenset(OF_STEP), by_name=False),
+                Template(self._columns, step, frozenset(OF_STEP), by_name=False),
             )
         return known
