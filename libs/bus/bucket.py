@@ -44,11 +44,8 @@ class Bucket(Generic[T]):
 
     async def read(self, key: str) -> Entry[T] | None:
         """The record under `key`; None when there is none, or none that decodes (which is logged)."""
-        raw = await self._read_raw(key)
-        if raw is None:
-            return None
-        body, revision = raw
-        record = decode(self.table, key, body)
+        body, revision = await self._last(key)
+        record = None if body is None else decode(self.table, key, body)
         return None if record is None else Entry(record, revision)
 
     async def write(self, key: str, record: T, revision: int) -> int:
@@ -58,49 +55,41 @@ class Bucket(Generic[T]):
         """
         body = msgspec.json.encode(record)
         try:
-            return await self._store(key, body, {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(revision)}, body)
+            return await self._store(key, body, revision)
         except Conflict:
-            stored = await self._read_raw(key)
-            if stored is not None and stored[0] == body:
-                return stored[1]
+            stored, last = await self._last(key)
+            if stored == body:
+                return last
             if stored is None and revision == 0:
-                # A deleted or expired key still has a last sequence: create over its tombstone.
-                return await self._create_over_tombstone(key, body)
+                # A deleted key still has a last sequence: create over just this tombstone, or conflict again.
+                return await self._store(key, body, last)
             raise
 
     async def delete(self, key: str, revision: int) -> None:
         """Delete the key if it still has `revision`; Conflict otherwise."""
-        headers = {"KV-Operation": "DEL", api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(revision)}
-        await self._store(key, b"", headers, b"delete")
+        await self._store(key, b"", revision, {"KV-Operation": "DEL"})
 
-    async def _create_over_tombstone(self, key: str, body: bytes) -> int:
-        with translated(f"bucket {self.table.name}, key {key}"):
-            try:
-                last = await self._js.get_last_msg(self._stream, self._subject(key))
-            except nats.js.errors.NotFoundError as error:
-                raise Conflict(f"bucket {self.table.name}, key {key}: it changes just now") from error
-        headers = {api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(last.seq)}
-        return await self._store(key, body, headers, body)
-
-    async def _store(self, key: str, body: bytes, headers: dict[str, str], content: bytes) -> int:
-        last = headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value]
-        identity = hashlib.blake2b(content, digest_size=12).hexdigest()
-        headers = headers | {api.Header.MSG_ID.value: f"{self._subject(key)}@{last}@{identity}"}
+    async def _store(self, key: str, body: bytes, last: int, headers: dict[str, str] | None = None) -> int:
+        identity = hashlib.blake2b(body, digest_size=12).hexdigest()
+        headers = (headers or {}) | {
+            api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(last),
+            api.Header.MSG_ID.value: f"{self._subject(key)}@{last}@{identity}",
+        }
         with translated(f"bucket {self.table.name}, key {key}"):
             answer = await self._js.publish(self._subject(key), body, timeout=ANSWER_S, headers=headers)
         return int(answer.seq)
 
-    async def _read_raw(self, key: str) -> tuple[bytes, int] | None:
+    async def _last(self, key: str) -> tuple[bytes | None, int]:
+        """The last message of the key: its body (None: a tombstone, or no message) and its sequence (0: none)."""
         with translated(f"bucket {self.table.name}, key {key}"):
             try:
                 message = await self._js.get_last_msg(self._stream, self._subject(key), direct=False)
             except nats.js.errors.NotFoundError as error:
                 if error.err_code == NO_MESSAGE:
-                    return None
+                    return None, 0
                 raise
-        if (message.headers or {}).get("KV-Operation") in REMOVED:
-            return None
-        return message.data or b"", int(message.seq or 0)
+        removed = (message.headers or {}).get("KV-Operation") in REMOVED
+        return (None if removed else message.data or b""), int(message.seq or 0)
 
     def _subject(self, key: str) -> str:
         return f"$KV.{self.table.name}.{key}"

@@ -20,6 +20,7 @@ from libs.events import subjects
 from libs.events.messages import Event
 from libs.runtime.errors import Refused, Unreachable
 from libs.runtime.health import Health
+from libs.runtime.run import Context
 
 ANSWER_S = 5.0
 CONDITION = "bus"
@@ -116,6 +117,48 @@ class Bus:
             self.reconnected.discard(event)
 
 
+class _Watch:
+    """What nats-py tells about one connection, into health and log."""
+
+    def __init__(self, nc: Client, shown: str, health: Health, stop: asyncio.Event | None) -> None:
+        self.bus: Bus | None = None
+        self.last_error = ""
+        self._nc = nc
+        self._shown = shown
+        self._health = health
+        self._stop = stop
+
+    async def error(self, error: Exception) -> None:
+        text = f"{type(error).__name__} {error}".strip()
+        if text != self.last_error:
+            log.warning("NATS at %s: %s", self._shown, text)
+        self.last_error = text
+
+    async def disconnected(self) -> None:
+        if self._nc.is_closed or self._nc.is_draining:
+            return
+        self._health.bad(CONDITION, f"connection to NATS at {self._shown} lost; reconnecting")
+        log.warning("connection to NATS at %s lost; reconnecting", self._shown)
+
+    async def reconnected(self) -> None:
+        self._health.good(CONDITION)
+        self.last_error = ""
+        log.info("connection to NATS at %s is back", self._shown)
+        for event in self.bus.reconnected if self.bus else ():
+            event.set()
+
+    async def closed(self) -> None:
+        if self._stop is not None and not self._stop.is_set():
+            log.error("connection to NATS at %s is closed for good; ending, a new process tries again", self._shown)
+            self._stop.set()
+
+
+def attached(context: Context) -> contextlib.AbstractAsyncContextManager[Bus]:
+    """The bus of a service, as its site file and environment say."""
+    patience_s = context.site.bus.connect_patience_s
+    return connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop)
+
+
 @contextlib.asynccontextmanager
 async def connected(
     url: str, by: str, health: Health, *, patience_s: float = 30.0, stop: asyncio.Event | None = None
@@ -124,67 +167,15 @@ async def connected(
 
     The condition `bus` of `health` follows the connection; `stop` is set if the connection can never come back.
     """
-    server, url = url, url.rpartition("@")[2]  # a URL may hold a password: only what follows it is shown
+    shown = url.rpartition("@")[2]  # a URL may hold a password: only what follows it is shown
     nc = Client()
-    answers: list[str] = []
-    bus = Bus(nc, nc.jetstream(timeout=ANSWER_S), by)
-
-    async def on_error(error: Exception) -> None:
-        text = f"{type(error).__name__} {error}".strip()
-        if not answers or answers[-1] != text:
-            log.warning("NATS at %s: %s", url, text)
-        answers[:] = [text]
-
-    async def on_disconnect() -> None:
-        if nc.is_closed or nc.is_draining:
-            return
-        health.bad(CONDITION, f"connection to NATS at {url} lost; reconnecting")
-        log.warning("connection to NATS at %s lost; reconnecting", url)
-
-    async def on_reconnect() -> None:
-        health.good(CONDITION)
-        answers.clear()
-        log.info("connection to NATS at %s is back", url)
-        for event in bus.reconnected:
-            event.set()
-
-    async def on_closed() -> None:
-        if stop is not None and not stop.is_set():
-            log.error("connection to NATS at %s is closed for good; ending, so that a new process tries again", url)
-            stop.set()
-
-    health.bad(CONDITION, f"connecting to NATS at {url}")
-    try:
-        await asyncio.wait_for(
-            nc.connect(
-                server,
-                name=by,
-                inbox_prefix=f"_INBOX_{by.partition('/')[0]}",
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=1,
-                connect_timeout=3,
-                ping_interval=5,
-                max_outstanding_pings=2,
-                error_cb=on_error,
-                disconnected_cb=on_disconnect,
-                reconnected_cb=on_reconnect,
-                closed_cb=on_closed,
-            ),
-            patience_s,
-        )
-    except TimeoutError as error:
-        await nc.close()
-        last = f" (last: {answers[-1]})" if answers else ""
-        if "uthorization" in last:
-            raise Refused(f"NATS at {url} refuses our credentials{last}") from error
-        raise Unreachable(
-            f"NATS at {url} did not answer in {patience_s:.0f} s{last}; is it up, is the URL right?"
-        ) from error
-    except (nats.errors.Error, OSError, ValueError) as error:
-        raise Refused(f"NATS at {url}: {type(error).__name__} {error}; check the URL and the credentials") from error
+    watch = _Watch(nc, shown, health, stop)
+    health.bad(CONDITION, f"connecting to NATS at {shown}")
+    await _connect(nc, url, shown, by, watch, patience_s)
+    watch.bus = Bus(nc, nc.jetstream(timeout=ANSWER_S), by)
     health.good(CONDITION)
     try:
-        yield bus
+        yield watch.bus
     finally:
         if stop is not None:
             stop.set()
@@ -192,3 +183,32 @@ async def connected(
             await asyncio.wait_for(nc.drain(), 5.0)
         if not nc.is_closed:
             await nc.close()
+
+
+async def _connect(nc: Client, url: str, shown: str, by: str, watch: _Watch, patience_s: float) -> None:
+    connecting = nc.connect(
+        url,
+        name=by,
+        inbox_prefix=f"_INBOX_{by.partition('/')[0]}",
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        connect_timeout=3,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        error_cb=watch.error,
+        disconnected_cb=watch.disconnected,
+        reconnected_cb=watch.reconnected,
+        closed_cb=watch.closed,
+    )
+    try:
+        await asyncio.wait_for(connecting, patience_s)
+    except TimeoutError as error:
+        await nc.close()
+        last = f" (last: {watch.last_error})" if watch.last_error else ""
+        if "uthorization" in last:
+            raise Refused(f"NATS at {shown} refuses our credentials{last}") from error
+        raise Unreachable(
+            f"NATS at {shown} did not answer in {patience_s:.0f} s{last}; is it up, is the URL right?"
+        ) from error
+    except (nats.errors.Error, OSError, ValueError) as error:
+        raise Refused(f"NATS at {shown}: {type(error).__name__} {error}; check the URL and the credentials") from error

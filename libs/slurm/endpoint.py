@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from libs.runtime import clock
 from libs.runtime.site import Site
 from libs.slurm.access import ApiClientKey
 from libs.slurm.superfacility import Endpoint
@@ -9,9 +10,13 @@ from libs.slurm.transport import Bounds
 
 
 def of_site(site: Site, machine: str, share: float) -> Endpoint:
-    """The endpoint for one process, with its share (0 to 1) of the API's one rate."""
+    """The endpoint for one process, with its share (0 to 1) of the API's one rate.
+
+    Misconfigured when the client's id or key cannot be read or used: at start that is a slip that stops the process,
+    later it is a renewal under way that waiting mends.
+    """
     table = site.machine[machine]
-    return Endpoint(
+    endpoint = Endpoint(
         machine=machine,
         api_url=table.api_url,
         token_url=table.token_url,
@@ -22,3 +27,5 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
         rows_limit=table.listing_rows_limit,
         bounds=Bounds(concurrency=table.concurrency),
     )
+    endpoint.key.assertion(endpoint.token_url, clock.now())
+    return endpoint

@@ -27,15 +27,7 @@ async def serve(context: Context) -> None:
         _check(credentials)
         if removed := token_file.sweep(credentials.token_file, clock.now()):
             log.info("removed %d half-written token files of killed processes", removed)
-        bus = await stack.enter_async_context(
-            connection.connected(
-                context.nats_url,
-                context.by,
-                context.health,
-                patience_s=context.site.bus.connect_patience_s,
-                stop=context.stop,
-            )
-        )
+        bus = await stack.enter_async_context(connection.attached(context))
         renewer = Renewer(context.site, client, bus, context.health)
         await reconcile(
             "credentials",

@@ -39,15 +39,7 @@ async def serve(context: Context) -> None:
     async with contextlib.AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receive.receiving(own.listen, own.buffer_bytes, ring, counts))
         context.health.good("receive")
-        bus = await stack.enter_async_context(
-            connection.connected(
-                context.nats_url,
-                context.by,
-                context.health,
-                patience_s=context.site.bus.connect_patience_s,
-                stop=context.stop,
-            )
-        )
+        bus = await stack.enter_async_context(connection.attached(context))
         emitter = emit.Emitter([emit.Destination(name, counts) for name in own.destinations], ring, counts)
         stack.callback(emitter.close)
         publisher = receive.Publisher(bus, own.relay, own.replicas, ring, counts)

@@ -45,7 +45,7 @@ class Poller:
         started_s = clock.monotonic_s()
         if started_s < self._resume_s:
             return
-        with self._tracer.start_as_current_span("poll", attributes={"ce": self._ce.name}):
+        with self._tracer.start_as_current_span("poll", attributes={"nacre.ce": self._short_name}):
             observed = await self._observe()
             self._note(observed, clock.monotonic_s() - started_s)
             self._resume_s = started_s + self._pause_s()
@@ -60,18 +60,18 @@ class Poller:
             if free.code == OPEN:
                 waiting = await self._client.waiting_jobs(site_map(settings.facts(self._ce)))
         except NacreError as error:
-            return decide.unknown(self._ce.name, at, self._bus.by, str(error))
-        return decide.demand(self._ce.name, at, self._bus.by, free, waiting)
+            return decide.unknown(self._short_name, at, self._bus.by, str(error))
+        return decide.demand(self._short_name, at, self._bus.by, free, waiting)
 
     def _note(self, observed: DemandObserved, spent_s: float) -> None:
         """Count, show readiness, and log a change of state once."""
         is_known = not observed.unknown_because
         self._failures = 0 if is_known else self._failures + 1
         result = "locked" if observed.locked else "known" if is_known else "unknown"
-        self._polls.add(1, {"ce": self._ce.name, "result": result})
-        self._asked.record(spent_s, {"ce": self._ce.name})
+        self._polls.add(1, {"ce": self._short_name, "result": result})
+        self._asked.record(spent_s, {"ce": self._short_name})
         if observed.waiting is not None:
-            self._waiting.set(observed.waiting, {"ce": self._ce.name})
+            self._waiting.set(observed.waiting, {"ce": self._short_name})
         condition = f"central services for {self._short_name}"
         if is_known:
             self._health.good(condition)

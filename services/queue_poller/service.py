@@ -21,15 +21,7 @@ async def serve(context: Context) -> None:
     async with contextlib.AsyncExitStack() as stack:
         clients = {short: await stack.enter_async_context(CentralServices(central)) for short in context.site.ce}
         next(iter(clients.values())).check_files()
-        bus = await stack.enter_async_context(
-            connection.connected(
-                context.nats_url,
-                context.by,
-                context.health,
-                patience_s=context.site.bus.connect_patience_s,
-                stop=context.stop,
-            )
-        )
+        bus = await stack.enter_async_context(connection.attached(context))
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(

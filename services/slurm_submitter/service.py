@@ -26,15 +26,7 @@ async def serve(context: Context) -> None:
             machine: await stack.enter_async_context(superfacility.connected(endpoint))
             for machine, endpoint in settings.endpoints(context.site).items()
         }
-        bus = await stack.enter_async_context(
-            connection.connected(
-                context.nats_url,
-                context.by,
-                context.health,
-                patience_s=context.site.bus.connect_patience_s,
-                stop=context.stop,
-            )
-        )
+        bus = await stack.enter_async_context(connection.attached(context))
 
         async def work(fence: int) -> None:
             await _submit_while_held(context, bus, machines, fence)

@@ -26,15 +26,7 @@ async def serve(context: Context) -> None:
             machine: await stack.enter_async_context(superfacility.connected(watch.endpoint))
             for machine, watch in watches.items()
         }
-        bus = await stack.enter_async_context(
-            connection.connected(
-                context.nats_url,
-                context.by,
-                context.health,
-                patience_s=context.site.bus.connect_patience_s,
-                stop=context.stop,
-            )
-        )
+        bus = await stack.enter_async_context(connection.attached(context))
 
         async def work(fence: int) -> None:
             await _track_while_held(context, bus, watches, clients)

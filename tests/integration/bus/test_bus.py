@@ -181,6 +181,18 @@ async def test_lease_passes_on_with_a_greater_fence(bus: Bus) -> None:
     assert fences == sorted(set(fences))
 
 
+async def test_one_of_many_creates_over_a_tombstone(bus: Bus) -> None:
+    """However many try at once to create a deleted key, exactly one wins and keeps it."""
+    bucket = bus.bucket(subjects.SUBMISSIONS_BUCKET)
+    for round_ in range(20):
+        key = f"k{round_}"
+        await bucket.delete(key, await bucket.write(key, submission(key), 0))
+        tries = [bucket.write(key, submission(key, str(number)), 0) for number in range(8)]
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(isinstance(answer, int) for answer in answers) == 1
+        assert all(isinstance(answer, int | Conflict) for answer in answers)
+
+
 async def test_lease_lost_cancels_the_work(nats_server: NatsServer, bus: Bus) -> None:
     """When NATS stays away, work stops before the lease could be another's, and starts again with NATS."""
     stop = asyncio.Event()

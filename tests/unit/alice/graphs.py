@@ -59,7 +59,7 @@ def graphs(draw: st.DrawFn) -> list[Content]:
     shared: list[Value] = [None, *(Text(draw(JAVA_TEXT)) for _ in range(2)), *draw(st.lists(JAVA_TEXT, max_size=2))]
     made: list[Instance] = []
 
-    def value(depth: int) -> Value:  # noqa: PLR0911 - one return per kind
+    def value(depth: int) -> Value:
         kind = draw(st.integers(0, 8))
         if depth > 3 or kind < 3:
             return draw(st.sampled_from([*shared, *made]))
@@ -111,7 +111,7 @@ class Shapes:
         self._seen: dict[int, int] = {}
         self._kept: list[object] = []
 
-    def of(self, item: Content) -> object:  # noqa: PLR0911 - one return per kind
+    def of(self, item: Content) -> object:
         if item is None or isinstance(item, (bytes, str, int, float)):
             return (type(item).__name__.replace("Text", "str"), item)
         if id(item) in self._seen:

@@ -12,6 +12,8 @@ from tests.world.superfacility.model.controller import Controller
 from tests.world.superfacility.model.jobs import ACTIVE_STATES, PENDING, Batch, Element
 from tests.world.superfacility.model.words import instant, names, option, read_instant, read_options, read_states, span
 
+# sacct takes this from an exit code at or above it, as if a shell had told of a signal.
+SIGNALLED = 128
 DEFAULT_FORMAT = "JobID,JobName,Partition,Account,AllocCPUS,State,ExitCode"
 LONG = (
     "allocations", "noheader", "parsable2", "parsable", "jobs=", "user=", "accounts=", "starttime=", "endtime=",
@@ -84,6 +86,7 @@ def rows(
     started = element.start_at is not None
     run_s = int((element.end_at or time.time()) - element.start_at) if element.start_at is not None else 0
     cpus = controller.cpus * batch.nodes if started else batch.nodes
+    exit_code = f"{element.exit_code % SIGNALLED}:{element.exit_signal}"
     waited_s = int(element.start_at - batch.submit_at) if element.start_at is not None else 0
     ended = element.state not in ACTIVE_STATES
     label, raw = element.label, str(element.raw_id)
@@ -103,7 +106,7 @@ def rows(
     yield dict.fromkeys(SACCT_COLUMNS, "") | SACCT_JOB_CONSTANTS | shared | {
         "AllocTRES": f"billing={cpus},cpu={cpus},mem={500 * batch.nodes}G,node={batch.nodes}" if started else "",
         "Comment": batch.comment if ended else "", "Constraints": batch.constraint,
-        "ExitCode": f"{element.exit_code}:{element.exit_signal}", "GID": str(batch.uid), "Group": batch.group,
+        "ExitCode": exit_code, "GID": str(batch.uid), "Group": batch.group,
         "JobID": label, "JobIDRaw": raw, "JobName": batch.name, "Partition": batch.partition,
         "Priority": str(batch.priority), "QOS": batch.qos, "Reason": element.reason,
         "ReqTRES": f"billing={batch.nodes},cpu={batch.nodes},mem={500 * batch.nodes}G,node={batch.nodes}",
@@ -117,7 +120,7 @@ def rows(
         killed = element.state in ("CANCELLED", "TIMEOUT")
         yield dict.fromkeys(SACCT_COLUMNS, "") | SACCT_STEP_CONSTANTS | shared | {
             "AllocTRES": f"cpu={cpus},mem={500 * batch.nodes}G,node={batch.nodes}", "ReqCPUS": str(cpus),
-            "ExitCode": "0:15" if killed else f"{element.exit_code}:{element.exit_signal}",
+            "ExitCode": "0:15" if killed else exit_code,
             "JobID": f"{label}.batch", "JobIDRaw": f"{raw}.batch", "Submit": shared["Start"],
             "State": "CANCELLED" if killed or element.exit_signal else element.accounting_state,
         }  # fmt: skip

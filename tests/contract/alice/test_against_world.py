@@ -1,0 +1,71 @@
+"""Our client against the world's central services, which share no code with it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from libs.alice.client import CentralServices
+from libs.alice.site_map import CeFacts, site_map
+from libs.runtime.errors import Refused, Unreachable
+from tests.contract.alice.world import World
+
+
+@pytest.fixture(params=["2022", "2024"])
+async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    found = World(tmp_path / "central", ("--generation", request.param))
+    await found.start()
+    yield found
+    await found.stop()
+
+
+async def test_the_three_requests_and_ping(world: World) -> None:
+    """Limits, demand and a token as the real services give them, over 30 requests with and without resets."""
+    ce, host = world.ready["ce"], world.ready["ce_host"]
+    await world.tell("grid_jobs", ce=ce, count=40)
+    await world.tell("limits", ce=ce, max_jobs=7, max_queued=3)
+    match = site_map(CeFacts(ce=ce, host=host, ttl_s=86400, cores=8))
+    async with CentralServices(world.settings()) as client:
+        for _ in range(15):
+            free = await client.free_slots(host, ce)
+            assert (free.code, free.max_jobs, free.max_queued) == (0, 7, 3)
+            assert (await client.waiting_jobs(match)).count == 40
+        token = await client.job_agent_token(2)
+        certificate = x509.load_der_x509_certificate(token.certificate_der)
+        assert "CN=JobAgent" in certificate.subject.rfc4514_string()
+        assert (await client.ping()).server_info
+
+
+async def test_locked_unknown_and_refused(world: World) -> None:
+    """Each way in which the central services say no arrives under its own name."""
+    ce, host = world.ready["ce"], world.ready["ce_host"]
+    async with CentralServices(world.settings()) as client:
+        await world.tell("lock", ce=ce)
+        assert (await client.free_slots(host, ce)).is_locked
+        await world.tell("unlock", ce=ce)
+        assert (await client.free_slots(host, ce)).code == 0
+        assert (await client.free_slots("ghost.nowhere", ce)).code == 1
+        with pytest.raises(Refused, match="Index 2 out of bounds"):
+            await client.waiting_jobs(site_map(CeFacts(ce="bogus", host=host, ttl_s=86400)))
+    async with CentralServices(world.settings("ordinary")) as client:
+        with pytest.raises(Refused, match="permissions to ask for a JobAgent token"):
+            await client.job_agent_token(2)
+    async with CentralServices(world.settings("unknown", read_timeout_s=0.5)) as client:
+        with pytest.raises(Unreachable, match="the LDAP subject of account"):
+            await client.ping()
+
+
+async def test_a_restart_of_the_server_costs_one_reconnect(world: World) -> None:
+    """A kept connection that died with the server is replaced within the same request."""
+    ce, host = world.ready["ce"], world.ready["ce_host"]
+    async with CentralServices(world.settings()) as client:
+        assert (await client.free_slots(host, ce)).code == 0
+        await world.stop()
+        with pytest.raises(Unreachable):
+            await client.free_slots(host, ce)
+        await world.start()
+        assert (await client.free_slots(host, ce)).code == 0
+        await world.stop()
+        await world.start()
+        assert (await client.free_slots(host, ce)).code == 0

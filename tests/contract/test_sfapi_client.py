@@ -1,0 +1,68 @@
+"""NERSC's own sfapi_client 0.6.0, unmodified, in a virtual environment of its own, against the world's facility."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.superfacility_session import Facility
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LOCK = REPOSITORY / "tests" / "contract" / "sfapi_client.lock"
+SESSION = REPOSITORY / "tests" / "contract" / "sfapi_client_session.py"
+VENV = REPOSITORY / "build" / "sfapi-venv"
+
+
+@pytest.fixture(scope="session")
+def sfapi_python() -> Path:
+    """The interpreter of build/sfapi-venv, which holds exactly what the hashed lock says."""
+    VENV.parent.mkdir(exist_ok=True)
+    stamp, wanted = VENV / ".installed", hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    python = VENV / "bin" / "python"
+    with (VENV.parent / "sfapi-venv.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not (stamp.exists() and stamp.read_text() == wanted):
+            subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+            install = ["pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)]
+            subprocess.run([python, "-m", *install], check=True)
+            stamp.write_text(wanted)
+    return python
+
+
+@pytest.mark.timeout(300)
+def test_nerscs_own_client_works_unmodified(sfapi_python: Path, facility: Facility, tmp_path: Path) -> None:
+    """Token, status, outages, account, submit_job, complete, running, jobs, cancel and run all succeed."""
+    ready = tmp_path / "ready.json"
+    ready.write_text(json.dumps(facility.ready))
+    done = subprocess.run(
+        [sfapi_python, SESSION, ready], capture_output=True, text=True, timeout=180, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen.pop("refused_command").strip() == "no"
+    assert seen == {
+        "token": True,
+        "status": "active",
+        "status_of": "active",
+        "outages": [],
+        "user": facility.ready["user"],
+        "projects": [facility.ready["account"]],
+        "jobid_is_text": True,
+        "complete": "COMPLETED",
+        "running": "RUNNING",
+        "jobs": ["sfapi-cancel"],
+        "job": "RUNNING",
+        "cancelled": True,
+        "sacct": "CANCELLED",
+        "jobs_left": 0,
+        "run": "one two\n",
+        "refused_submission": "sbatch: error: Batch job submission failed: Invalid qos specification",
+        "keyfile": "active",
+        "keyfile_token": True,
+    }

@@ -1,0 +1,78 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.alice.answers import FreeSlots, WaitingJobs
+from libs.events.messages import CentralLimits, DemandObserved
+from services.queue_poller import decide
+
+AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+COUNTS = st.integers(0, 1 << 30)
+FREE = st.builds(FreeSlots, st.none() | st.integers(-3, 9), st.none() | COUNTS, st.none() | COUNTS)
+WAITING = st.none() | st.builds(WaitingJobs, st.none() | COUNTS, st.none() | st.integers(0, 2))
+
+
+def demand(free: FreeSlots, waiting: WaitingJobs | None) -> DemandObserved:
+    return decide.demand("ALICE::X::Y", AT, "queue_poller/1", free, waiting)
+
+
+def test_an_open_ce_has_its_limits_and_the_count() -> None:
+    """Both answers known give a known demand."""
+    found = demand(FreeSlots(0, 100, 10), WaitingJobs(49, 1))
+    assert found == DemandObserved(
+        at=AT, by="queue_poller/1", ce="ALICE::X::Y", waiting=49, limits=CentralLimits(max_jobs=100, max_queued=10)
+    )
+    assert decide.state(found) == "open, demand known"
+
+
+def test_a_locked_ce_is_known() -> None:
+    """Locked is a state of its own, neither unknown nor zero."""
+    found = demand(FreeSlots(-2), None)
+    assert (found.locked, found.waiting, found.unknown_because) == (True, None, "")
+    assert "locked" in decide.state(found)
+
+
+@pytest.mark.parametrize(
+    ("free", "waiting", "words"),
+    [
+        (FreeSlots(None), None, "database"),
+        (FreeSlots(1), None, "host unknown"),
+        (FreeSlots(3), None, "no limits"),
+        (FreeSlots(0, None, 5), None, "free slots"),
+        (FreeSlots(0, 5, None), None, "free slots"),
+        (FreeSlots(0, 1, 1), None, "did not count"),
+        (FreeSlots(0, 1, 1), WaitingJobs(None, 0), "did not count (code 0)"),
+        (FreeSlots(0, 1, 1), WaitingJobs(None, None), "did not count"),
+    ],
+)
+def test_whatever_was_not_answered_is_unknown(free: FreeSlots, waiting: WaitingJobs | None, words: str) -> None:
+    """No number is made up, and the reason is said."""
+    found = demand(free, waiting)
+    assert found.waiting is None
+    assert words in found.unknown_because
+    assert decide.state(found) == f"demand unknown: {found.unknown_because}"
+
+
+@given(FREE, WAITING)
+def test_demand_is_known_only_from_numbers_that_were_answered(free: FreeSlots, waiting: WaitingJobs | None) -> None:
+    """Exactly one of known, locked and unknown holds, and each number is the answered one."""
+    found = demand(free, waiting)
+    assert [found.waiting is not None, found.locked, bool(found.unknown_because)].count(True) == 1
+    if found.waiting is not None:
+        assert waiting is not None
+        assert found.limits is not None
+        assert (found.waiting, found.limits.max_jobs, found.limits.max_queued) == (
+            waiting.count,
+            free.max_jobs,
+            free.max_queued,
+        )
+
+
+@given(st.floats(0.1, 1000), st.integers(0, 10_000))
+def test_back_off_grows_and_is_bounded(interval_s: float, failures: int) -> None:
+    """Never faster than the interval, never slower than 30 s or one interval, never shrinking with more failures."""
+    found = decide.back_off_s(interval_s, failures)
+    assert interval_s <= found <= max(interval_s, 30.0)
+    assert found <= decide.back_off_s(interval_s, failures + 1)
