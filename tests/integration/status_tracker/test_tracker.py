@@ -89,14 +89,14 @@ async def test_a_failing_api_is_unknown_never_zero(house: House) -> None:
 
 async def test_a_restart_converges(house: House) -> None:
     """What ended while the tracker was down is found in sacct at its next start; what runs keeps its first listing."""
-    short_id = await house.submit(name("short"), "sleep 2")
+    short_id = await house.submit(name("short"), "sleep 6")
     await house.note(name("short"), "accepted", job_id=short_id)
     await house.submit(name("run"), "sleep 60")
     async with house.tracking():
         await house.agent_in("running", name("short"))
         before = await house.agent_in("running", name("run"))
-    await asyncio.sleep(3)
-    assert (await house.agent_in("running", name("short"))).state == "running"
+    await asyncio.sleep(6)
+    assert await house.agent_in("running", name("short"))
     async with house.tracking():
         over = await house.agent_in("ended", name("short"))
         assert over.verdict == "completed"
@@ -126,8 +126,8 @@ async def test_accepted_and_gone_is_unaccounted_then_forgotten(house: House) -> 
         await house.counts(lambda one: one.unaccounted == 0)
 
 
-async def test_sacct_that_does_not_answer_forgets_nobody(house: House) -> None:
-    """While sacct fails, an absent agent stays what it was, however long."""
+async def test_an_api_that_does_not_answer_forgets_nobody(house: House) -> None:
+    """While listings fail, an absent agent stays what it was, however long."""
     await house.note(name("lost"), "accepted", agents=1, job_id="4711")
     async with house.tracking():
         await house.agent_in("unaccounted", name("lost"))
@@ -200,3 +200,29 @@ async def test_a_new_submission_wakes_the_tracker(house: House, monkeypatch: pyt
         job_id = await house.submit(name("new"), "sleep 60")
         await house.note(name("new"), "accepted", job_id=job_id)
         await house.counts(lambda one: one.running == 1, timeout_s=15)
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(120)
+async def test_on_a_real_slurm(real_house: House) -> None:
+    """A real Slurm: queued, running, ended with each exit code, and cancelled from outside."""
+    house = real_house
+    ids: dict[str, str] = {}
+    for word, line in {"ok": "sleep 3", "bad": "sleep 3; exit 3", "long": "sleep 600"}.items():
+        ids[word] = await house.submit(name(word), line, agents=2)
+        await house.note(name(word), "accepted", agents=2, job_id=ids[word])
+    held = await house.submit(name("held"), "true", agents=5, options=("-H",))
+    async with house.tracking():
+        runs = await house.agent_in("running", name("long"), 1, timeout_s=40)
+        assert (runs.job_id, runs.nodes[:3], runs.slurm_state) == (f"{ids['long']}_1", "nid", "RUNNING")
+        waits = await house.agent_in("queued", name("held"), 4)
+        assert (waits.reason, waits.job_id) == ("JobHeldUser", f"{held}_4")
+        over = await house.agent_in("ended", name("ok"), 1, timeout_s=40)
+        assert (over.exit_code, over.signal, over.verdict) == (0, 0, "completed")
+        over = await house.agent_in("ended", name("bad"), 0, timeout_s=40)
+        assert (over.exit_code, over.verdict.startswith("failed with exit code 3 on nid")) == (3, True)
+        await house.client.cancel(f"{ids['long']}_0")
+        over = await house.agent_in("ended", name("long"), 0, timeout_s=40)
+        assert over.verdict.startswith("cancelled by user id")
+        seen = await house.counts(lambda one: one.running == 1 and one.queued == 5)
+        assert (seen.unaccounted, seen.user_jobs_by_qos) == (0, {"regular": 6})
