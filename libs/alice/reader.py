@@ -1,8 +1,7 @@
 """Reads a Java object stream incrementally: bytes in, objects out. No I/O.
 
-One Reader follows one direction of one connection from its first byte, since handles point back across objects until a
-TC_RESET, which the writer may send before any object. The parser is a chain of generators that pause where bytes are
-missing and go on where they stopped, so no byte is looked at twice however small the pieces are.
+One Reader follows one direction of one connection from its first byte: handles point back across objects until a
+TC_RESET. The parser is a chain of generators that pause where bytes are missing, so no byte is looked at twice.
 Grammar: https://docs.oracle.com/en/java/javase/17/docs/specs/serialization/protocol.html
 """
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import socket
+import string
 import subprocess
 import sys
 import time
@@ -187,82 +188,40 @@ def _stop_services(house: House) -> None:
 
 
 def write_site_file(house: House) -> None:
-    """The site file of this house: short intervals, everything else as a site would have it."""
+    """Fill in tests/e2e/site.toml with what the world's programs said when they were ready."""
     central, api, monalisa = (house.ready[name] for name in ("central_services", "superfacility", "monalisa"))
-    relay = f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    secrets = house.folder / "secrets"
-    secrets.mkdir(exist_ok=True)
+    secrets, hostcert, work = (house.folder / name for name in ("secrets", "hostcert", "scratch"))
+    for directory in (secrets, hostcert, work):
+        directory.mkdir(exist_ok=True)
     (secrets / "client_id").write_text(api["client_id"])
-    hostcert = house.folder / "hostcert"
-    hostcert.mkdir(exist_ok=True)
     shutil.copy(central["cert"], hostcert / "hostcert.pem")
     shutil.copy(central["key"], hostcert / "hostkey.pem")
-    work = house.folder / "scratch"
-    work.mkdir(exist_ok=True)
     agent = (
         f"{sys.executable} {processes.REPOSITORY}/tests/world/job_agent.py --central {central['agent_url']} "
         f"--ca {central['ca']} --retry-pause-s 0.5 --report-every-s 1"
     )
-    house.site_file.write_text(f"""\
-[site]
-name = "{central["site"]}"
-contact = "demo@example.org"
-
-[central_services]
-host = "127.0.0.1"
-port = {central["port"]}
-ca = "{central["ca"]}"
-certificate = "{hostcert}/hostcert.pem"
-key = "{hostcert}/hostkey.pem"
-account = "{central["account"]}"
-read_timeout_s = 10
-poll_interval_s = 2
-
-[machine.perlmutter]
-api_url = "{api["api_base_url"]}"
-token_url = "{api["token_url"]}"
-client_id_file = "{secrets}/client_id"
-client_key_file = "{api["key_path"]}"
-user = "{api["user"]}"
-time_zone = "UTC"
-requests_per_s = 20
-listing_interval_s = 2
-listing_floor_s = 0.5
-facility_interval_s = 10
-settle_time_s = 60
-listing_lag_s = 5
-
-[ce.{CE}]
-name = "{house.ce_name}"
-host = "{central["ce_host"]}"
-machine = "perlmutter"
-ttl_s = 300
-match_lag_s = 3
-decision_interval_s = 2
-
-[ce.{CE}.batch]
-account = "{api["account"]}"
-qos = "regular"
-time_limit_s = 600
-directory = "{work}"
-output = "{work}/%x.%a.out"
-
-[ce.{CE}.agent]
-command = "{agent}"
-token_file = "{house.folder}/token.sh"
-
-[monitoring]
-listen = "{relay}"
-public_address = "{relay}"
-destinations = ["{monalisa["host"]}:{monalisa["port"]}"]
-report_interval_s = 5
-
-[credentials]
-host_certificate_directory = "{hostcert}"
-token_file = "{house.folder}/token.sh"
-token_refresh_s = 30
-check_interval_s = 5
-
-[telemetry]
-http_listen = "127.0.0.1:0"
-""")
+    template = string.Template((Path(__file__).parent / "site.toml").read_text())
+    house.site_file.write_text(
+        template.substitute(
+            folder=house.folder,
+            ce=CE,
+            ce_name=house.ce_name,
+            ce_host=central["ce_host"],
+            site=central["site"],
+            account=central["account"],
+            ca=central["ca"],
+            central_port=central["port"],
+            hostcert=hostcert,
+            secrets=secrets,
+            work=work,
+            agent=agent,
+            api_url=api["api_base_url"],
+            token_url=api["token_url"],
+            client_key=api["key_path"],
+            user=api["user"],
+            slurm_account=api["account"],
+            relay=f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}",
+            monalisa_host=monalisa["host"],
+            monalisa_port=monalisa["port"],
+        )
+    )
