@@ -43,7 +43,7 @@ def test_two_at_once_and_nothing_left(tmp_path: Path) -> None:
         processes.start(MODULE, "--state", str(first), "--nodes", "1") as (_, one),
         processes.start(MODULE, "--state", str(second), "--nodes", "2") as (process, two),
     ):
-        submit = ("sbatch", "--parsable", "-q", "regular", "--wrap", "trap '' TERM; sleep 600")
+        submit = ("sbatch", "--parsable", "-q", "regular", "-o", "/dev/null", "--wrap", "trap '' TERM; sleep 600")
         assert [run(ready["environment"], *submit) for ready in (one, two)] == ["1", "1"]
         for ready in (one, two):
             eventually(lambda ready=ready: run(ready["environment"], "squeue", "-h", "-o", "%t") == "R")  # type: ignore[misc]
@@ -59,7 +59,7 @@ def test_two_at_once_and_nothing_left(tmp_path: Path) -> None:
 def test_a_killed_run_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
     """After kill -9 the same directory starts again, with a fresh Slurm and none of the old processes."""
     with processes.start(MODULE, "--state", str(tmp_path / "s"), "--nodes", "1") as (process, ready):
-        run(ready["environment"], "sbatch", "-q", "regular", "--wrap", "sleep 600")
+        run(ready["environment"], "sbatch", "-q", "regular", "-o", "/dev/null", "--wrap", "sleep 600")
         eventually(lambda: run(ready["environment"], "squeue", "-h", "-o", "%t") == "R")
         process.kill()
         process.wait()
