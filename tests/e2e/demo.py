@@ -208,7 +208,7 @@ def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float) -> int:
         intended = asyncio.run(travel(house, grid_jobs, timeout_s))
         ledger = house.central("/ledger")
         found = verdict(house.facility("/ledger"), ledger["grid_jobs"], ledger["agents"])
-        received = house.monalisa("/counts")["datagrams"]
+        received = house.metric("monitoring_relay", "nacre_relay_received_total")
         content = summary(house, found, intended, received, time.monotonic() - started_s)
     BUILD.mkdir(exist_ok=True)
     (BUILD / "demo-summary.json").write_text(json.dumps(content, indent=1) + "\n")
