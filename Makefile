@@ -34,9 +34,12 @@ demo: install  ## the main job end to end: grid jobs in, job agents through Slur
 bench: install  ## speed and memory into build/bench.json
 	python -m tests.bench
 
+LOCK := uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --prerelease if-necessary-or-explicit --python-version 3.11
 lock: $(BIN)/.installed  ## resolve pyproject.toml into the hashed locks
-	uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --prerelease if-necessary-or-explicit --python-version 3.11 -o deploy/requirements.lock pyproject.toml
-	uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --prerelease if-necessary-or-explicit --python-version 3.11 --extra dev -c deploy/requirements.lock -o deploy/requirements-dev.lock pyproject.toml
+	$(LOCK) -o deploy/requirements.lock pyproject.toml
+	$(LOCK) --extra dev -c deploy/requirements.lock -o deploy/requirements-dev.lock pyproject.toml
+	$(LOCK) -c deploy/requirements-dev.lock -o deploy/requirements-build.lock deploy/requirements-build.in
+	$(LOCK) -c deploy/requirements-dev.lock -o tests/containers/requirements.lock tests/containers/requirements.in
 
 asyncapi: $(BIN)/.installed  ## render deploy/asyncapi/current.json from libs/events
 	python -m libs.events.asyncapi deploy/asyncapi/current.json
