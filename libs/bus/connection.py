@@ -102,7 +102,7 @@ class Bus:
         self, topic: subjects.Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float = 30.0
     ) -> AsyncGenerator[Delivery, None]:
         """Messages of a topic, each until it is acknowledged, through the durable consumer `durable`."""
-        return deliveries(self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
+        return deliveries(self._nc, self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
 
     async def hold(self, key: str, work: Work, *, stop: asyncio.Event, health: Health) -> None:
         """Run `work(fence)` while this instance holds the lease `key` (`<service>.<what>`); see `lease.hold`."""

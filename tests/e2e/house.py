@@ -59,6 +59,11 @@ class House:
             log_path=self.folder / "logs" / f"{service}.log",
         )
 
+    def kill_service(self, service: str) -> None:
+        """Kill -9."""
+        self.processes_of[service].kill()
+        processes.stop(self.processes_of[service])
+
     def not_ready(self, service: str) -> str:
         """Why a service is not ready; empty when it is. An ended process is a RuntimeError."""
         process = self.processes_of[service]
