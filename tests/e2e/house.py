@@ -39,6 +39,11 @@ class House:
         return self.folder / "site.toml"
 
     @property
+    def nats_url(self) -> str:
+        """Where its bus is."""
+        return self.nats.url
+
+    @property
     def ce_name(self) -> str:
         """The full name of the one CE."""
         return f"ALICE::{self.ready['central_services']['site']}::{CE}"
