@@ -37,8 +37,8 @@ PLUGIN_LOCK = Path(__file__).parent / "compose-plugin.lock"
 def running() -> Iterator[None]:
     """An engine and the base images for as long as the block lasts; raises Impossible."""
     was_running = answers()
-    up()
     try:
+        up()
         base_images.make()
         yield
     finally:

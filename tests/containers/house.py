@@ -100,6 +100,23 @@ class Containers:
         for service in self.compose("config", "--services").split():
             (self.folder / "logs" / f"{service}.log").write_text(self.compose("logs", "--no-log-prefix", service))
 
+    def unconfined(self) -> list[str]:
+        """What a running container may do that it must not: be root, hold or gain capabilities, write to its root."""
+        wrong: list[str] = []
+        for service in self.compose("ps", "--services").split():
+            script = "cat /proc/self/status; touch /written 2>/dev/null && echo Written: /"
+            said = self.compose("exec", "--no-TTY", service, "sh", "-c", script)
+            status = dict(line.split(":", 1) for line in said.splitlines())
+            if "0" in status["Uid"].split():
+                wrong.append(f"{service} runs as root")
+            if any(int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")):
+                wrong.append(f"{service} has capabilities")
+            if status["NoNewPrivs"].strip() != "1":
+                wrong.append(f"{service} can gain privileges")
+            if "Written" in status:
+                wrong.append(f"{service} can write to its root")
+        return wrong
+
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         started_s = time.monotonic()
