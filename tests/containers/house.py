@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.house import CE, ask
+from tests.e2e.house import CE, ask, total
 from tests.world.processes import REPOSITORY
 
 PROJECT = "nacre-test"
@@ -46,6 +46,14 @@ class Containers:
     def ce_name(self) -> str:
         """The full name of the one CE."""
         return f"ALICE::JTestSite::{CE}"
+
+    def metric(self, service: str, name: str) -> int:
+        """A counter of a service, summed over its labels; 0 while it has not counted."""
+        script = (
+            "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/metrics', timeout=5).read().decode())"
+        )
+        asked = ("exec", "--no-TTY", service.replace("_", "-"), "python", "-c", script)
+        return total(self.compose(*asked), name)
 
     def central(self, path: str, body: Any = None) -> Any:
         """Ask or tell the central services' admin port."""

@@ -48,6 +48,9 @@ class Watched(Protocol):
     def ce_name(self) -> str:
         """The full name of its CE."""
 
+    def metric(self, service: str, name: str) -> int:
+        """A counter of a service, summed over its labels; 0 while it has not counted."""
+
     def central(self, path: str, body: Any = None) -> Any:
         """Ask or tell the central services' admin port."""
 
@@ -181,7 +184,7 @@ def judged(house: Watched, intended: int, duration_s: float) -> tuple[dict[str, 
     """The content of build/demo-summary.json, and the verdict that the world's ledgers give."""
     ledger = house.central("/ledger")
     found = verdict(house.facility("/ledger"), ledger["grid_jobs"], ledger["agents"])
-    received = house.monalisa("/counts")["datagrams"]
+    received = house.metric("monitoring_relay", "nacre_relay_received_total")
     stored = stored_of_agents(house)
     content = {
         "slurm": house.slurm,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import string
@@ -95,6 +96,11 @@ class House:
                 raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
             time.sleep(0.1)
 
+    def metric(self, service: str, name: str) -> int:
+        """A counter of a service, summed over its labels; 0 while it has not counted."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
+            return total(answer.read().decode(), name)
+
     def central(self, path: str, body: Any = None) -> Any:
         """Ask or tell the central services' admin port."""
         return ask(self.ready["central_services"]["admin_url"] + path, body)
@@ -106,6 +112,12 @@ class House:
     def monalisa(self, path: str) -> Any:
         """Ask MonALISA's admin port."""
         return ask(self.ready["monalisa"]["admin_url"] + path)
+
+
+def total(metrics: str, name: str) -> int:
+    """A counter out of Prometheus text, summed over its labels; 0 where it does not stand."""
+    lines = [line for line in metrics.splitlines() if re.match(rf"{name}[ {{]", line)]
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
 def ask(url: str, body: Any = None) -> Any:

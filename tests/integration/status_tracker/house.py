@@ -188,7 +188,7 @@ async def standing(
     """The site's parts around a facility and a bus that stand already."""
     (folder / "client_id").write_text(ready["client_id"])
     text = SITE_FILE.format(
-        **ready, folder=folder, settle_time_s=settle_time_s, listing_lag_s=listing_lag_s, time_zone=time_zone
+        folder=folder, settle_time_s=settle_time_s, listing_lag_s=listing_lag_s, **ready | {"time_zone": time_zone}
     )
     path = folder / "site.toml"
     path.write_text(text)

@@ -132,3 +132,8 @@ def test_secrets_are_named_not_shown(tmp_path: Path) -> None:
         read_secret(tmp_path / "blank", "API key")
     (tmp_path / "good").write_text("s3cret")
     assert read_secret(tmp_path / "good", "API key") == b"s3cret"
+
+
+def test_the_example_is_good() -> None:
+    """deploy/site.example.toml is a whole, valid site file."""
+    assert site.load(Path(__file__).parents[3] / "deploy/site.example.toml").ce["perlmutter-cpu"].cores == 0
