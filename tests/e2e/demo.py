@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -31,6 +32,7 @@ from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
 
 BUILD = REPOSITORY / "build"
+JOURNAL = BUILD / "demo-journal.jsonl"
 console = Console()
 
 
@@ -154,6 +156,8 @@ async def travel(house: Watched, added: int, timeout_s: float) -> int:
         journey = Journey(house, bus, agents, relay)
         counting = asyncio.create_task(journey.count_intents(stop))
         stack.push_async_callback(end, counting)
+        recording = asyncio.create_task(record(bus, stop))
+        stack.push_async_callback(end, recording)
         house.central("/grid_jobs", {"ce": house.ce_name, "count": added})
         console.print(f"{added} grid jobs added to the task queue of {house.ce_name}")
         with progress(journey, started_s) as show:
@@ -166,8 +170,21 @@ async def travel(house: Watched, added: int, timeout_s: float) -> int:
                 await asyncio.sleep(0.25)
         await _last_datagrams(house, started_s)
         stop.set()
-        await asyncio.wait_for(counting, 10)
+        await asyncio.wait_for(asyncio.gather(counting, recording), 10)
+        if agents.entries:
+            name = BUILD.name + "/" + JOURNAL.name
+            console.print(f"one agent's story: nacre trace {min(agents.entries)} --journal {name}", soft_wrap=True)
         return sum(journey.intended.values())
+
+
+async def record(bus: Bus, stop: asyncio.Event) -> None:
+    """Keep every message but the datagrams in build/demo-journal.jsonl, for `nacre trace --journal`."""
+    BUILD.mkdir(exist_ok=True)
+    with JOURNAL.open("wb") as journal:
+        async for seen in bus.tap(stop):
+            if f".{subjects.MONITORING_RECEIVED.name}." not in seen.subject:
+                line = {"subject": seen.subject, "trace": seen.trace, "body": msgspec.Raw(seen.body)}
+                journal.write(msgspec.json.encode(line) + b"\n")
 
 
 async def _last_datagrams(house: Watched, started_s: float, patience_s: float = 10.0) -> None:

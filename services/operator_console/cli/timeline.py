@@ -12,6 +12,9 @@ import msgspec
 
 from libs.events import messages, subjects
 
+INTENDED = subjects.SUBMISSION_INTENDED.name
+ORIGINS = (subjects.DEMAND_OBSERVED.name, subjects.SUBMISSION_DECIDED.name)
+
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the timeline."""
@@ -49,7 +52,14 @@ def timeline(recorded: Iterable[Recorded], agent: str) -> Timeline:
         for one, event, topic in read
         if (text := _told(event, submission, agent, same_trace=bool(trace) and one.trace == trace))
     ]
-    return Timeline(agent=agent, trace=trace, steps=sorted(steps, key=lambda step: step.at))
+    return Timeline(agent=agent, trace=trace, steps=_own(sorted(steps, key=lambda step: step.at)))
+
+
+def _own(steps: list[Step]) -> list[Step]:
+    """Without the demands and decisions of other submissions: one demand can lead to several."""
+    intended = next((number for number, step in enumerate(steps) if step.event == INTENDED), 0)
+    before = {step.event: number for number, step in enumerate(steps[:intended])}
+    return [step for number, step in enumerate(steps) if step.event not in ORIGINS or before.get(step.event) == number]
 
 
 def _decoded(one: Recorded) -> tuple[subjects.Topic[Any], Any] | None:
