@@ -17,7 +17,9 @@ from tests.world.central_services.site_config import BadSiteConfig, SiteConfig
 HOST = "vobox.localdomain"
 CE_TREE = "ou=CE,ou=Services,ou=JTestSite,ou=Sites,"
 # The searches as the LDAP server logged them, without regard to case; those for what is not set up here are left out.
-NOT_HERE = re.compile("idlece|lockedce|nolimits|cn=nobody|(cn|uid|users)=jalien|nowhere|AliEnSE|users=admin|host=firstce")
+NOT_HERE = re.compile(
+    "idlece|lockedce|nolimits|host=firstce|cn=nobody|(cn|uid|users)=jalien|users=admin|nowhere|AliEnSE"
+)
 SEARCH = re.compile(r'SRCH base="(.*)" scope=(\d) deref=\d filter="(.*)"')
 OBSERVED = [
     found.groups()
