@@ -26,7 +26,7 @@ check: $(BIN)/.installed  ## ruff, mypy --strict, import contracts, house rules,
 	pytest -q tests/unit/test_house_rules.py
 
 test: install  ## all tests, against a real nats-server and, where installed, a real Slurm
-	pytest -q
+	pytest -q -n 4
 
 demo: install  ## the main job end to end: grid jobs in, job agents through Slurm, MonALISA out (SLURM=model for the model)
 	python -m tests.e2e.demo --slurm $(or $(SLURM),auto)

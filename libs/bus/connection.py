@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import nats.errors
+import nats.micro
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
@@ -46,6 +48,17 @@ class Bus:
     def js(self) -> JetStreamContext:
         """JetStream itself, for `schema.initialise` and tests."""
         return self._js
+
+    async def register(self, service: str, instance: str) -> None:
+        """Answer NATS' discovery requests (`nats micro ls`, `nats micro info`); it has no endpoints of its own."""
+        with translated(f"register {service}"):
+            await nats.micro.add_service(
+                self._nc,
+                name=service,
+                version=version("nacre"),
+                description="part of Nacre, the ALICE Computing Element",
+                metadata={"instance": instance},
+            )
 
     @property
     def is_connected(self) -> bool:
@@ -102,7 +115,7 @@ class Bus:
         self, topic: subjects.Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float = 30.0
     ) -> AsyncGenerator[Delivery, None]:
         """Messages of a topic, each until it is acknowledged, through the durable consumer `durable`."""
-        return deliveries(self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
+        return deliveries(self._nc, self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
 
     async def hold(self, key: str, work: Work, *, stop: asyncio.Event, health: Health) -> None:
         """Run `work(fence)` while this instance holds the lease `key` (`<service>.<what>`); see `lease.hold`."""
@@ -153,10 +166,13 @@ class _Watch:
             self._stop.set()
 
 
-def attached(context: Context) -> contextlib.AbstractAsyncContextManager[Bus]:
-    """The bus of a service, as its site file and environment say."""
+@contextlib.asynccontextmanager
+async def attached(context: Context) -> AsyncIterator[Bus]:
+    """The bus of a service, as its site file and environment say; while attached, `nats micro ls` lists the service."""
     patience_s = context.site.bus.connect_patience_s
-    return connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop)
+    async with connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop) as bus:
+        await bus.register(context.service, context.instance)
+        yield bus
 
 
 @contextlib.asynccontextmanager

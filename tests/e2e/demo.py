@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ from libs.bus.connection import Bus, Mirror
 from libs.events import subjects
 from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntended
 from libs.runtime.health import Health
+from libs.runtime.tasks import end
 from tests.e2e.house import House, real_slurm_installed, standing
 from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
@@ -120,9 +122,11 @@ async def travel(house: House, added: int, timeout_s: float) -> int:
         connection.connected(house.nats.url, "demo/1", Health()) as bus,
         bus.mirror(subjects.JOB_AGENTS_BUCKET) as agents,
         bus.latest(subjects.MONITORING_OBSERVED, "site", relay_name) as relay,
+        contextlib.AsyncExitStack() as stack,
     ):
         journey = Journey(house, bus, agents, relay)
         counting = asyncio.create_task(journey.count_intents(stop))
+        stack.push_async_callback(end, counting)
         house.central("/grid_jobs", {"ce": house.ce_name, "count": added})
         console.print(f"{added} grid jobs added to the task queue of {house.ce_name}")
         with progress(journey, started_s) as show:
@@ -204,7 +208,7 @@ def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float) -> int:
         intended = asyncio.run(travel(house, grid_jobs, timeout_s))
         ledger = house.central("/ledger")
         found = verdict(house.facility("/ledger"), ledger["grid_jobs"], ledger["agents"])
-        received = house.monalisa("/counts")["datagrams"]
+        received = house.metric("monitoring_relay", "nacre_relay_received_total")
         content = summary(house, found, intended, received, time.monotonic() - started_s)
     BUILD.mkdir(exist_ok=True)
     (BUILD / "demo-summary.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -225,6 +229,8 @@ def main() -> int:
     slurm = options.slurm
     if slurm == "auto":
         slurm = "real" if real_slurm_installed() else "model"
+    # Whoever starts us in the background may have told us to ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return run(slurm, options.grid_jobs, options.folder.resolve(), options.timeout_s)
     except KeyboardInterrupt:

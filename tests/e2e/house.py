@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import string
@@ -59,6 +60,11 @@ class House:
             log_path=self.folder / "logs" / f"{service}.log",
         )
 
+    def kill_service(self, service: str) -> None:
+        """Kill -9."""
+        self.processes_of[service].kill()
+        processes.stop(self.processes_of[service])
+
     def not_ready(self, service: str) -> str:
         """Why a service is not ready; empty when it is. An ended process is a RuntimeError."""
         process = self.processes_of[service]
@@ -84,6 +90,12 @@ class House:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
             time.sleep(0.1)
+
+    def metric(self, service: str, name: str) -> int:
+        """A counter of a service, summed over its labels; 0 while it has not counted."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return int(sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[ {{]", line)))
 
     def central(self, path: str, body: Any = None) -> Any:
         """Ask or tell the central services' admin port."""

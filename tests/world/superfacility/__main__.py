@@ -3,7 +3,8 @@
     python -m tests.world.superfacility --port 0 --state DIR --slurm real|model
 
 `--slurm real` uses the commands of the environment (PATH, SLURM_CONF: see tests.world.slurm).
-Ready line: {"api_base_url", "token_url", "client_id", "key_path", "user", "account", "admin_url", "machine"}.
+Ready line: {"api_base_url", "token_url", "client_id", "key_path", "user", "account", "admin_url", "machine",
+"time_zone"}.
 Admin paths: GET /ledger, GET /_log, GET, POST and DELETE /_faults, POST /_status, POST and DELETE /_outages.
 """
 
@@ -19,6 +20,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +57,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--cpus", type=int, default=128, help="the model's cores per node")
     parser.add_argument("--latency-s", type=float, default=0.0, help="before each answer")
     parser.add_argument("--task-delay-s", type=float, default=0.0, help="before a task does its work")
-    parser.add_argument("--cache-s", type=float, default=0.0, help="age of a listing asked for with cached=true")
+    parser.add_argument("--cache-s", type=float, default=10.0, help="age of a listing asked for with cached=true")
+    parser.add_argument("--time-zone", default="UTC", help="the machine's; squeue and sacct write local time")
     parser.add_argument("--token-life-s", type=int, default=TOKEN_LIFE_S)
     parser.add_argument("--task-life-s", type=float, default=TASK_LIFE_S)
     parser.add_argument("--user", default=getpass.getuser())
@@ -80,9 +83,9 @@ class Server(uvicorn.Server):
         yield
 
 
-def user_environment(home: Path, user: str) -> dict[str, str]:
+def user_environment(home: Path, user: str, time_zone: str) -> dict[str, str]:
     """Return what every command and every job of the facility's user inherits."""
-    return {"HOME": str(home), "USER": user, "LOGNAME": user}
+    return {"HOME": str(home), "USER": user, "LOGNAME": user, "TZ": time_zone}
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -94,7 +97,7 @@ async def serve(options: argparse.Namespace) -> None:
     link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     link.bind((options.host, options.port))
     base_url = f"http://{options.host}:{link.getsockname()[1]}"
-    environment = user_environment(home, options.user)
+    environment = user_environment(home, options.user, options.time_zone)
     slurm: Slurm
     if options.slurm == "model":
         slurm = model = ModelSlurm(
@@ -164,6 +167,7 @@ def _ready(options: argparse.Namespace, base_url: str, authority: Authority) -> 
         "account": options.account,
         "admin_url": base_url,
         "machine": MACHINE,
+        "time_zone": options.time_zone,
     }
 
 
@@ -176,6 +180,8 @@ def main() -> int:
             text = f"missing: {' '.join(missing)}" if missing else "SLURM_CONF is not set (see tests.world.slurm)"
             print(f"no real Slurm to serve: {text}", file=sys.stderr)
             return 2
+    os.environ["TZ"] = options.time_zone
+    time.tzset()
     asyncio.run(serve(options))
     return 0
 

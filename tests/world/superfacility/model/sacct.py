@@ -49,7 +49,7 @@ def sacct(controller: Controller, words: Sequence[str], environment: Mapping[str
     steps = option(options, "-X", "--allocations") is None
     for element in records(controller):
         within = element.batch.submit_at <= until and (element.end_at is None or element.end_at >= since)
-        chosen = (not states or element.state in states) and (not ids or names(element, ids))
+        chosen = (not states or element.state in states) and (names(element, ids) if ids else _was_eligible(element))
         if within and chosen and _asked_for(element.batch, options):
             lines += [[row[name] for name in columns] for row in rows(controller, element, environment, steps=steps)]
     end = "|" if option(options, "-p", "--parsable") is not None else ""
@@ -63,6 +63,11 @@ def records(controller: Controller) -> Iterator[Element]:
         never = batch.never_started()
         if never and not any(element.raw_id == batch.job_id for element in batch.elements):
             yield next((element for element in never if element.state == PENDING), never[-1])
+
+
+def _was_eligible(element: Element) -> bool:
+    """Held and throttled jobs that never started are shown only to those who ask by id."""
+    return element.start_at is not None or element.reason not in ("JobHeldUser", "JobArrayTaskLimit")
 
 
 def _asked_for(batch: Batch, options: Mapping[str, str]) -> bool:

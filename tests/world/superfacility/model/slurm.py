@@ -31,7 +31,7 @@ class ModelSlurm:
         self._home = home
         self._environment = {**environment, "PATH": f"{self._bin}:{os.environ.get('PATH', '')}"}
         # Job ids of another run must not name anything here.
-        self._controller = Controller(
+        self.controller = Controller(
             state=self._state,
             nodes=nodes,
             cpus=cpus,
@@ -51,7 +51,7 @@ class ModelSlurm:
         # A login shell resets PATH by /etc/profile; the user's own profile puts the programs back.
         (self._home / ".bash_profile").write_text(f'export PATH="{self._bin}:$PATH"\n')
         self._server = await serve_programs(self._bin, self._answer)
-        self._controller.start()
+        self.controller.start()
 
     async def run(
         self, argv: Sequence[str], *, directory: Path, stdin: str = "", environment: Mapping[str, str] | None = None
@@ -64,20 +64,20 @@ class ModelSlurm:
 
     async def close(self) -> None:
         """End every job and the programs' port."""
-        await self._controller.close()
+        await self.controller.close()
         if self._server is not None:
             self._server.close()
 
     async def _answer(self, argv: Sequence[str], directory: Path, stdin: str, environment: Mapping[str, str]) -> Answer:
         program, words = argv[0], argv[1:]
         if program == "sbatch":
-            return sbatch(self._controller, words, directory=directory, stdin=stdin, environment=environment)
+            return sbatch(self.controller, words, directory=directory, stdin=stdin, environment=environment)
         if program == "squeue":
-            return squeue(self._controller, words, environment)
+            return squeue(self.controller, words, environment)
         if program == "sacct":
-            return sacct(self._controller, words, environment)
+            return sacct(self.controller, words, environment)
         if program == "scancel":
-            return scancel(self._controller, words)
+            return scancel(self.controller, words)
         if program == "scontrol":
-            return scontrol(self._controller, words, environment)
+            return scontrol(self.controller, words, environment)
         return Answer(127, "", f"{program}: command not found\n")
