@@ -1,6 +1,7 @@
 """The world's central services against the recorded sessions of real ones, byte for byte, without a network."""
 
 import json
+import random
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.world.central_services.java_reader import StreamReader
 from tests.world.central_services.java_writer import StreamWriter
 from tests.world.central_services.peer import Hangup, Peer
 from tests.world.central_services.pki import Authority
-from tests.world.central_services.requests import Requests
+from tests.world.central_services.requests import Requests, described
 from tests.world.central_services.site_config import SiteConfig
 from tests.world.central_services.task_queue import Limits, Needs, TaskQueue
 
@@ -146,6 +147,24 @@ def test_garbage_is_a_fault(data: bytes) -> None:
     """What is no object stream raises StreamFault and nothing else."""
     with pytest.raises(StreamFault):
         StreamReader(is_known, settle).feed(data)
+
+
+async def test_mutilated_requests_break_nothing(requests: Requests, peer: Peer) -> None:
+    """Recorded requests with bytes changed, cut and put in get a reply that can be written, or end the connection."""
+    dice = random.Random(3)
+    names = [name for name in SESSIONS if name not in ("session-25", "token-ok")]
+    for _ in range(600):
+        data = bytearray(recorded(dice.choice(names), "c2s"))
+        for _ in range(dice.randint(1, 3)):
+            at = dice.randrange(4, len(data))
+            new = bytes(dice.choice([0x70, 0x71, 0x78, dice.randrange(256)]) for _ in range(dice.randint(0, 3)))
+            data[at : at + dice.randint(0, 3)] = new
+        try:
+            for node in StreamReader(requests.knows, settle).feed(bytes(data)):
+                if (reply := await requests.answer(node, peer)) is not None:
+                    assert StreamWriter().write(reply) and described(reply)
+        except (StreamFault, Hangup, RecursionError):
+            continue
 
 
 def test_an_object_without_end_is_a_fault() -> None:
