@@ -98,6 +98,14 @@ def test_a_database_away_is_an_error_for_waiting_jobs(faulty: Central) -> None:
     assert '"this.match" is null' in (asking.message(reply) or "") and reply.fields["match"] is None
 
 
+def test_a_fault_comes_before_other_errors(faulty: Central) -> None:
+    """A request that would be refused anyway is told the ordered fault, once, and then its own error."""
+    faulty.admin("POST", "/_faults", {"kind": "server_exception", "text": "ordered"})
+    nameless = [asking.request("Ping", requester_uid=None) for _ in range(2)]
+    first, second = (asking.message(one) or "" for one in asking.answers(faulty, *nameless))
+    assert first == "ordered" and "requester_uid" in second
+
+
 def test_orders_can_be_withdrawn(faulty: Central) -> None:
     """DELETE leaves nothing to happen."""
     faulty.admin("POST", "/_faults", {"kind": "close_without_reply", "request": "*", "count": 1000})
