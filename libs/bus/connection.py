@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from libs.bus.bucket import Bucket, Mirror
+from libs.bus.history import Seen, history, tap
 from libs.bus.latest import Latest
 from libs.bus.lease import Work, hold
 from libs.bus.pull import Delivery, deliveries
@@ -29,7 +31,7 @@ CONDITION = "bus"
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Bus", "Delivery", "Latest", "Mirror", "connected"]
+__all__ = ["Bus", "Delivery", "Latest", "Mirror", "Seen", "attached", "connected"]
 
 
 class Bus:
@@ -96,6 +98,14 @@ class Bus:
         with self._told_of_reconnects(value.resync):
             async with value.following():
                 yield value
+
+    def history(self, stream: subjects.Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
+        """What a stream holds under a subject pattern since an instant, oldest first, then ends."""
+        return history(self._js, stream, pattern, since)
+
+    def tap(self, stop: asyncio.Event) -> AsyncGenerator[Seen, None]:
+        """Everything that is published from now on until `stop`."""
+        return tap(self._nc, stop)
 
     def bucket(self, table: subjects.Bucket[Any]) -> Bucket[Any]:
         """One bucket of the table."""

@@ -40,6 +40,11 @@ class House:
         return self.folder / "site.toml"
 
     @property
+    def nats_url(self) -> str:
+        """Where its bus is."""
+        return self.nats.url
+
+    @property
     def ce_name(self) -> str:
         """The full name of the one CE."""
         return f"ALICE::{self.ready['central_services']['site']}::{CE}"
@@ -94,8 +99,7 @@ class House:
     def metric(self, service: str, name: str) -> int:
         """A counter of a service, summed over its labels; 0 while it has not counted."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return int(sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}[ {{]", line)))
+            return total(answer.read().decode(), name)
 
     def central(self, path: str, body: Any = None) -> Any:
         """Ask or tell the central services' admin port."""
@@ -108,6 +112,12 @@ class House:
     def monalisa(self, path: str) -> Any:
         """Ask MonALISA's admin port."""
         return ask(self.ready["monalisa"]["admin_url"] + path)
+
+
+def total(metrics: str, name: str) -> int:
+    """A counter out of Prometheus text, summed over its labels; 0 where it does not stand."""
+    lines = [line for line in metrics.splitlines() if re.match(rf"{name}[ {{]", line)]
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
 def ask(url: str, body: Any = None) -> Any:

@@ -44,13 +44,14 @@ def missing_programs() -> list[str]:
 class Cluster:
     """A real Slurm in one directory; `start` it, and `stop` it whatever happened in between."""
 
-    def __init__(self, directory: Path, *, nodes: int, cpus: int) -> None:
+    def __init__(self, directory: Path, *, nodes: int, cpus: int, address: str = "127.0.0.1") -> None:
         self.directory = directory.resolve()
         self._link: Path | None = None
         ports = _free_ports(nodes + 3)
         self.layout = Layout(
             path=self._short_path(),
             host=socket.gethostname().partition(".")[0],
+            address=address,
             user=getpass.getuser(),
             nodes=nodes,
             cpus=cpus,

@@ -27,6 +27,7 @@ class Layout:
 
     path: Path
     host: str
+    address: str
     user: str
     nodes: int
     cpus: int
@@ -48,13 +49,13 @@ def slurm_conf(layout: Layout) -> str:
     """Return slurm.conf of this instance."""
     path = layout.path
     nodes = "\n".join(
-        f"NodeName={name} NodeAddr=127.0.0.1 NodeHostname={layout.host} Port={port} CPUs={layout.cpus} "
+        f"NodeName={name} NodeAddr={layout.address} NodeHostname={layout.host} Port={port} CPUs={layout.cpus} "
         f"RealMemory={NODE_MEMORY_MB} Feature=cpu State=UNKNOWN"
         for name, port in zip(layout.node_names, layout.node_ports, strict=True)
     )
     return f"""\
 ClusterName={MACHINE}
-SlurmctldHost={layout.host}(127.0.0.1)
+SlurmctldHost={layout.host}({layout.address})
 SlurmctldPort={layout.controller_port}
 AuthType=auth/munge
 AuthInfo=socket={layout.munge_socket}
@@ -88,7 +89,7 @@ SlurmctldTimeout=30
 SlurmdTimeout=30
 MessageTimeout=20
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
+AccountingStorageHost={layout.address}
 AccountingStoragePort={layout.accounting_port}
 AccountingStoragePass={layout.munge_socket}
 AccountingStorageEnforce=associations,limits,qos
@@ -105,7 +106,7 @@ def slurmdbd_conf(layout: Layout) -> str:
 AuthType=auth/munge
 AuthInfo=socket={layout.munge_socket}
 DbdHost=localhost
-DbdAddr=127.0.0.1
+DbdAddr={layout.address}
 DbdPort={layout.accounting_port}
 SlurmUser={layout.user}
 LogFile={path}/log/slurmdbd.log

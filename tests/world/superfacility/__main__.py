@@ -51,6 +51,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 is any free port")
+    parser.add_argument("--name", help="host name that clients use, in the URLs (default: --host)")
     parser.add_argument("--state", type=Path, required=True, help="directory of the client's key and the user's home")
     parser.add_argument("--slurm", choices=("real", "model"), required=True)
     parser.add_argument("--nodes", type=int, default=8, help="the model's nodes")
@@ -96,7 +97,7 @@ async def serve(options: argparse.Namespace) -> None:
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     link.bind((options.host, options.port))
-    base_url = f"http://{options.host}:{link.getsockname()[1]}"
+    base_url = f"http://{options.name or options.host}:{link.getsockname()[1]}"
     environment = user_environment(home, options.user, options.time_zone)
     slurm: Slurm
     if options.slurm == "model":
