@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.house import CE, ask, total
+from tests.e2e.house import ask, total
 from tests.world.processes import REPOSITORY
 
 PROJECT = "nacre-test"
@@ -41,11 +41,6 @@ class Containers:
     def nats_url(self) -> str:
         """Where its bus is, seen from this machine."""
         return f"nats://{self._address('nats', 4222)}"
-
-    @property
-    def ce_name(self) -> str:
-        """The full name of the one CE."""
-        return f"ALICE::JTestSite::{CE}"
 
     def metric(self, service: str, name: str) -> int:
         """A counter of a service, summed over its labels; 0 while it has not counted."""

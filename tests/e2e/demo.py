@@ -27,7 +27,7 @@ from libs.events import subjects
 from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntended
 from libs.runtime.health import Health
 from libs.runtime.tasks import end
-from tests.e2e.house import real_slurm_installed, standing
+from tests.e2e.house import CE, CE_NAMES, GPU_CE, real_slurm_installed, standing
 from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
 
@@ -45,10 +45,6 @@ class Watched(Protocol):
     @property
     def nats_url(self) -> str:
         """Where its bus is."""
-
-    @property
-    def ce_name(self) -> str:
-        """The full name of its CE."""
 
     def metric(self, service: str, name: str) -> int:
         """A counter of a service, summed over its labels; 0 while it has not counted."""
@@ -142,6 +138,11 @@ def progress(journey: Journey, started_s: float) -> Iterator[Any]:
     yield line
 
 
+def shares(grid_jobs: int) -> dict[str, int]:
+    """A quarter of the grid jobs is for the GPU nodes."""
+    return {CE: grid_jobs - grid_jobs // 4, GPU_CE: grid_jobs // 4}
+
+
 async def travel(house: Watched, added: int, timeout_s: float) -> int:
     """Add the grid jobs and watch until all is over; the number of agents that the journal intended."""
     stop = asyncio.Event()
@@ -158,8 +159,9 @@ async def travel(house: Watched, added: int, timeout_s: float) -> int:
         stack.push_async_callback(end, counting)
         recording = asyncio.create_task(record(bus, stop))
         stack.push_async_callback(end, recording)
-        house.central("/grid_jobs", {"ce": house.ce_name, "count": added})
-        console.print(f"{added} grid jobs added to the task queue of {house.ce_name}")
+        for ce, count in shares(added).items():
+            house.central("/grid_jobs", {"ce": CE_NAMES[ce], "count": count})
+            console.print(f"{count} grid jobs added to the task queue of {CE_NAMES[ce]}")
         with progress(journey, started_s) as show:
             while not journey.over(added):
                 if time.monotonic() - started_s > timeout_s:

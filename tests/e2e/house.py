@@ -20,7 +20,9 @@ from tests.nats_server import NatsServer
 from tests.world import processes
 
 SERVICES = [service for service in subjects.SERVICES if service != subjects.OPERATOR_CONSOLE]
-CE = "demo-cpu"
+CE, GPU_CE = "demo-cpu", "demo-gpu"
+SITE = "JTestSite"
+CE_NAMES = {ce: f"ALICE::{SITE}::{ce}" for ce in (CE, GPU_CE)}
 
 
 @dataclass
@@ -46,8 +48,8 @@ class House:
 
     @property
     def ce_name(self) -> str:
-        """The full name of the one CE."""
-        return f"ALICE::{self.ready['central_services']['site']}::{CE}"
+        """The full name of the CE that most things are tried on."""
+        return CE_NAMES[CE]
 
     def start_service(self, service: str) -> None:
         """Start one service; its log is `<folder>/logs/<service>.log`."""
@@ -179,25 +181,15 @@ def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str,
     environment: dict[str, str] = {}
     user: tuple[str, ...] = ()
     if house.slurm == "real":
-        world("slurm", "--state", str(state / "slurm"), "--nodes", "8", timeout_s=90.0)
+        world("slurm", "--state", str(state / "slurm"), "--nodes", "8", "--gpu-nodes", "2", timeout_s=90.0)
         slurm = house.ready["slurm"]
         environment = slurm["environment"]
         user = ("--user", slurm["user"], "--account", slurm["account"])
-    world(
-        "central_services",
-        "--port",
-        "0",
-        "--state",
-        str(state / "central"),
-        "--ce",
-        CE,
-        "--max-queued",
-        str(max_queued),
-    )
-    world(
-        "superfacility", "--port", "0", "--state", str(state / "facility"), "--slurm", house.slurm, *user, *facility,
-        env=environment,
-    )  # fmt: skip
+    central = ("--port", "0", "--state", str(state / "central"), "--site", SITE, "--max-queued", str(max_queued))
+    world("central_services", *central, "--ce", CE, "--ce", GPU_CE)
+    nodes = ("--nodes", "8", "--gpu-nodes", "2")
+    api = ("--port", "0", "--state", str(state / "facility"), "--slurm", house.slurm, *nodes)
+    world("superfacility", *api, *user, *facility, env=environment)
     world("monalisa", "--port", "0")
 
 
@@ -227,7 +219,9 @@ def write_site_file(house: House) -> None:
         template.substitute(
             folder=house.folder,
             ce=CE,
-            ce_name=house.ce_name,
+            ce_name=CE_NAMES[CE],
+            gpu_ce=GPU_CE,
+            gpu_ce_name=CE_NAMES[GPU_CE],
             ce_host=central["ce_host"],
             site=central["site"],
             account=central["account"],

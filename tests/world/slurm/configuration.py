@@ -18,6 +18,7 @@ QOS_LIMITS = {
 }
 DEFAULT_QOS = "debug"
 FIRST_NODE = 4096
+FIRST_GPU_NODE = 1000
 NODE_MEMORY_MB = 512_000
 
 
@@ -30,6 +31,7 @@ class Layout:
     address: str
     user: str
     nodes: int
+    gpu_nodes: int
     cpus: int
     controller_port: int
     accounting_port: int
@@ -42,7 +44,13 @@ class Layout:
 
     @property
     def node_names(self) -> list[str]:
-        return [f"nid{FIRST_NODE + number:06d}" for number in range(self.nodes)]
+        return [*self.features]
+
+    @property
+    def features(self) -> dict[str, str]:
+        """Each node's feature, `cpu` or `gpu`: what `-C` asks for."""
+        cpu = {f"nid{FIRST_NODE + number:06d}": "cpu" for number in range(self.nodes)}
+        return cpu | {f"nid{FIRST_GPU_NODE + number:06d}": "gpu" for number in range(self.gpu_nodes)}
 
 
 def slurm_conf(layout: Layout) -> str:
@@ -50,8 +58,8 @@ def slurm_conf(layout: Layout) -> str:
     path = layout.path
     nodes = "\n".join(
         f"NodeName={name} NodeAddr={layout.address} NodeHostname={layout.host} Port={port} CPUs={layout.cpus} "
-        f"RealMemory={NODE_MEMORY_MB} Feature=cpu State=UNKNOWN"
-        for name, port in zip(layout.node_names, layout.node_ports, strict=True)
+        f"RealMemory={NODE_MEMORY_MB} Feature={feature} State=UNKNOWN"
+        for (name, feature), port in zip(layout.features.items(), layout.node_ports, strict=True)
     )
     return f"""\
 ClusterName={MACHINE}
