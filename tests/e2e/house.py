@@ -187,7 +187,7 @@ def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str,
         user = ("--user", slurm["user"], "--account", slurm["account"])
     central = ("--port", "0", "--state", str(state / "central"), "--site", SITE, "--max-queued", str(max_queued))
     world("central_services", *central, "--ce", CE, "--ce", GPU_CE)
-    nodes = ("--nodes", "8", "--gpu-nodes", "2")
+    nodes = ("--nodes", "8", "--gpu-nodes", "2") if house.slurm == "model" else ()
     api = ("--port", "0", "--state", str(state / "facility"), "--slurm", house.slurm, *nodes)
     world("superfacility", *api, *user, *facility, env=environment)
     world("monalisa", "--port", "0")
