@@ -33,6 +33,7 @@ class House:
     nats: NatsServer
     slurm: str
     ready: dict[str, dict[str, Any]] = field(default_factory=dict)
+    world: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     processes_of: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -50,6 +51,28 @@ class House:
     def ce_name(self) -> str:
         """The full name of the CE that most things are tried on."""
         return CE_NAMES[CE]
+
+    def start_world(
+        self, program: str, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0
+    ) -> None:
+        """Start one of the world's programs and wait until it is ready."""
+        log = self.folder / "logs" / f"{program}.log"
+        process = processes.launch(f"tests.world.{program}", *arguments, env=env, log_path=log)
+        self.world[program] = process
+        self.ready[program] = processes.read_ready(process, timeout_s=timeout_s)
+
+    def stop_world(self, program: str) -> None:
+        """End one of the world's programs, if it runs."""
+        if program in self.world:
+            processes.stop(self.world.pop(program))
+
+    def restart_central_services(self) -> None:
+        """Start the central services again, at the ports that everybody knows, with what they had on disk."""
+        known = self.ready["central_services"]
+        ports = {name: str(known[f"{name}_url"].rpartition(":")[2]).strip("/") for name in ("admin", "agent")}
+        state = ("--state", str(self.folder / "world" / "central"), "--site", SITE, "--ce", CE, "--ce", GPU_CE)
+        at = ("--port", str(known["port"]), "--admin-port", ports["admin"], "--agent-port", ports["agent"])
+        self.start_world("central_services", *state, *at)
 
     def start_service(self, service: str) -> None:
         """Start one service; its log is `<folder>/logs/<service>.log`."""
@@ -111,6 +134,12 @@ class House:
         """Ask or tell the facility's admin port."""
         return ask(self.ready["superfacility"]["admin_url"] + path, body)
 
+    def forget_faults(self) -> None:
+        """Take back every fault that was asked for and has not happened."""
+        request = urllib.request.Request(self.ready["superfacility"]["admin_url"] + "/_faults", method="DELETE")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
     def monalisa(self, path: str) -> Any:
         """Ask MonALISA's admin port."""
         return ask(self.ready["monalisa"]["admin_url"] + path)
@@ -167,15 +196,9 @@ def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_qu
 
 def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str, ...], max_queued: int) -> None:
     def world(program: str, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0) -> None:
-        _, house.ready[program] = stack.enter_context(
-            processes.start(
-                f"tests.world.{program}",
-                *arguments,
-                env=env,
-                log_path=house.folder / "logs" / f"{program}.log",
-                ready_timeout_s=timeout_s,
-            )
-        )
+        # What started first ends last, and what runs under the name by then, should it have been restarted.
+        stack.callback(house.stop_world, program)
+        house.start_world(program, *arguments, env=env, timeout_s=timeout_s)
 
     state = house.folder / "world"
     environment: dict[str, str] = {}
