@@ -17,6 +17,7 @@ from libs.bus.translate import Conflict, translated
 from libs.events import subjects
 from libs.runtime.errors import Transient
 from libs.runtime.reconcile import either
+from libs.runtime.tasks import end
 
 ANSWER_S = 5.0
 RESYNC_S = 30.0
@@ -115,6 +116,7 @@ class Mirror(Generic[T]):
         self.entries: dict[str, Entry[T]] = {}
         self.loaded = asyncio.Event()
         self.resync = asyncio.Event()
+        self._noted: dict[str, Entry[T]] = {}
         self._js = js
         self._table = table
         self._wake = wake
@@ -126,7 +128,7 @@ class Mirror(Generic[T]):
 
     def note(self, key: str, record: T, revision: int) -> None:
         """Take in a write of our own at once, before the watcher brings it."""
-        self.entries[key] = Entry(record, revision)
+        self.entries[key] = self._noted[key] = Entry(record, revision)
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -135,12 +137,12 @@ class Mirror(Generic[T]):
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     async def _follow(self) -> None:
         while True:
             self.resync.clear()
+            self._noted.clear()
             try:
                 with translated(f"bucket {self._table.name}"):
                     bucket = await self._js.key_value(self._table.name)
@@ -160,8 +162,9 @@ class Mirror(Generic[T]):
         while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
             self._apply(image, update)
             newest = max(newest, update.revision)
-        # What we noted while the image was being read is newer than the image.
-        image |= {key: entry for key, entry in self.entries.items() if entry.revision > newest}
+        # What we noted while the image was being read is newer than the image. What was there before is not: a bucket
+        # that was lost and made again counts its revisions from 1.
+        image |= {key: entry for key, entry in self._noted.items() if entry.revision > newest}
         changed = image != self.entries
         self.entries = image
         self.loaded.set()

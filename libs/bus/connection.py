@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 import nats.errors
+import nats.micro
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from libs.bus.bucket import Bucket, Mirror
+from libs.bus.history import Seen, history, tap
 from libs.bus.latest import Latest
 from libs.bus.lease import Work, hold
 from libs.bus.pull import Delivery, deliveries
@@ -27,7 +31,7 @@ CONDITION = "bus"
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Bus", "Delivery", "Latest", "Mirror", "connected"]
+__all__ = ["Bus", "Delivery", "Latest", "Mirror", "Seen", "attached", "connected"]
 
 
 class Bus:
@@ -46,6 +50,17 @@ class Bus:
     def js(self) -> JetStreamContext:
         """JetStream itself, for `schema.initialise` and tests."""
         return self._js
+
+    async def register(self, service: str, instance: str) -> None:
+        """Answer NATS' discovery requests (`nats micro ls`, `nats micro info`); it has no endpoints of its own."""
+        with translated(f"register {service}"):
+            await nats.micro.add_service(
+                self._nc,
+                name=service,
+                version=version("nacre"),
+                description="part of Nacre, the ALICE Computing Element",
+                metadata={"instance": instance},
+            )
 
     @property
     def is_connected(self) -> bool:
@@ -84,6 +99,14 @@ class Bus:
             async with value.following():
                 yield value
 
+    def history(self, stream: subjects.Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
+        """What a stream holds under a subject pattern since an instant, oldest first, then ends."""
+        return history(self._js, stream, pattern, since)
+
+    def tap(self, stop: asyncio.Event) -> AsyncGenerator[Seen, None]:
+        """Everything that is published from now on until `stop`."""
+        return tap(self._nc, stop)
+
     def bucket(self, table: subjects.Bucket[Any]) -> Bucket[Any]:
         """One bucket of the table."""
         return Bucket(self._js, table)
@@ -102,7 +125,7 @@ class Bus:
         self, topic: subjects.Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float = 30.0
     ) -> AsyncGenerator[Delivery, None]:
         """Messages of a topic, each until it is acknowledged, through the durable consumer `durable`."""
-        return deliveries(self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
+        return deliveries(self._nc, self._js, topic, durable, stop, ack_wait_s=ack_wait_s)
 
     async def hold(self, key: str, work: Work, *, stop: asyncio.Event, health: Health) -> None:
         """Run `work(fence)` while this instance holds the lease `key` (`<service>.<what>`); see `lease.hold`."""
@@ -153,10 +176,13 @@ class _Watch:
             self._stop.set()
 
 
-def attached(context: Context) -> contextlib.AbstractAsyncContextManager[Bus]:
-    """The bus of a service, as its site file and environment say."""
+@contextlib.asynccontextmanager
+async def attached(context: Context) -> AsyncIterator[Bus]:
+    """The bus of a service, as its site file and environment say; while attached, `nats micro ls` lists the service."""
     patience_s = context.site.bus.connect_patience_s
-    return connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop)
+    async with connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop) as bus:
+        await bus.register(context.service, context.instance)
+        yield bus
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from libs.bus.translate import trace_context, translated
 from libs.events import subjects
 from libs.events.messages import Event
 from libs.runtime.errors import Transient
+from libs.runtime.tasks import end
 
 RESYNC_S = 15.0
 
@@ -56,8 +57,7 @@ class Latest(Generic[T]):
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             with contextlib.suppress(Transient), translated(f"unsubscribe {self._subject}"):
                 await subscription.unsubscribe()
 

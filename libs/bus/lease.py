@@ -17,6 +17,7 @@ from libs.events.messages import Lease
 from libs.runtime import clock
 from libs.runtime.errors import Transient
 from libs.runtime.health import Health
+from libs.runtime.tasks import end
 
 Work = Callable[[int], Awaitable[None]]
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ async def _run_while_held(
     """True when the work ended by itself or was asked to stop; False when the lease was lost."""
     ttl_s = float(bucket.table.ttl_s)
     revision = fence
-    task = asyncio.ensure_future(work(fence))
+    task = asyncio.create_task(_all_of(work(fence)))
     try:
         while True:
             await asyncio.wait({task}, timeout=ttl_s / 3)
@@ -84,11 +85,14 @@ async def _run_while_held(
                     log.error("lease %s could not be renewed: stopping work until NATS is back", key)
                     return False
     finally:
-        if not task.done():
-            task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        # Work that was cancelled may still finish one exchange with NATS; only then is it told again.
+        await end(task, again_s=ttl_s)
         with contextlib.suppress(Transient, TimeoutError):
             await asyncio.wait_for(bucket.delete(key, revision), ttl_s / 3)
+
+
+async def _all_of(work: Awaitable[None]) -> None:
+    await work
 
 
 async def _renew(bucket: Bucket[Lease], key: str, lease: Lease, revision: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import nats.errors
 import nats.js.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 from opentelemetry.context import Context
@@ -50,11 +51,20 @@ class Delivery:
 
 
 async def deliveries(
-    js: JetStreamContext, topic: subjects.Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float
+    nc: Client,
+    js: JetStreamContext,
+    topic: subjects.Topic[Any],
+    durable: str,
+    stop: asyncio.Event,
+    *,
+    ack_wait_s: float,
 ) -> AsyncGenerator[Delivery, None]:
-    """Messages of a topic in order until `stop`. While NATS is away it waits; a lost consumer is made again."""
+    """Messages of a topic in order until `stop`, or until our connection is closed for good.
+
+    While NATS is away it waits; a lost consumer is made again.
+    """
     trouble = ""
-    while not stop.is_set():
+    while not stop.is_set() and not nc.is_closed:
         try:
             with translated(f"consumer {durable} of {topic.name}"):
                 subscription = await _subscribe(js, topic, durable, ack_wait_s)

@@ -5,10 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 
 from libs.bus.bucket import Entry
 from libs.bus.connection import Bus, Mirror
+from libs.bus.translate import trace_context
 from libs.events import subjects
 from libs.events.messages import BatchQueueObserved, JobAgent, JobAgentChanged, Submission
 from libs.runtime import clock
@@ -44,6 +45,7 @@ class Tracker:
         self._agents = agents
         self._health = health
         self._said = ""
+        self._tracer = trace.get_tracer("nacre.status_tracker")
         meter = metrics.get_meter("nacre.status_tracker")
         self._listings = meter.create_counter("nacre.listings", description="listings by outcome")
         self._changes = meter.create_counter("nacre.job_agent_changes", description="changed records by state")
@@ -113,7 +115,11 @@ class Tracker:
         self._agents.note(record.agent, record, revision)
         was = known.record.state if known else None
         event = JobAgentChanged(at=clock.now(), by=self._bus.by, was=was, record=record)
-        await self._bus.publish(subjects.JOB_AGENT_CHANGED, record.ce, event, msg_id=f"{record.agent}@{revision}")
+        submission = self._submissions.entries.get(record.submission)
+        decision = trace_context({"traceparent": submission.record.traceparent} if submission else {})
+        # What becomes of an agent belongs to the trace of the decision that made it.
+        with self._tracer.start_as_current_span("job_agent.changed", context=decision):
+            await self._bus.publish(subjects.JOB_AGENT_CHANGED, record.ce, event, msg_id=f"{record.agent}@{revision}")
         if record.state != was:
             self._changes.add(1, {"ce": record.ce, "state": record.state})
             words = f": {record.verdict}" if record.verdict else ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.world.monalisa.flood_control import MAX_ADDRESSES, FloodControl
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "apmon"
 CASES: list[dict[str, Any]] = [
@@ -140,3 +143,53 @@ def test_listens_on_ipv6(start: Callable[..., Receiver]) -> None:
     receiver.send(GOOD)
     (result,) = receiver.stored(1)["results"]
     assert result["sender"].startswith("::1:")
+
+
+@pytest.mark.parametrize(
+    ("sent_per_s", "kept"),
+    [(60, [60] * 12), (200, [200, 200, 200, 116, 50, 50, 50, 50]), (2000, [625, 50, 50, 50, 50, 50])],
+)
+def test_flood_control_keeps_what_the_genuine_one_kept(sent_per_s: int, kept: list[int]) -> None:
+    """Per second of a steady stream from one address as many datagrams are kept as measured, give or take two."""
+    control = FloodControl(50, random.Random(1).random)
+    found = [sum(not control.drops("a", second) for _ in range(sent_per_s)) for second in range(7, 7 + len(kept))]
+    assert all(abs(ours - measured) <= 2 for ours, measured in zip(found, kept, strict=True)), found
+    assert control.dropped == (
+        {"a": sent_per_s * len(kept) - sum(found)} if sent_per_s * len(kept) > sum(found) else {}
+    )
+
+
+def test_flood_control_is_per_address_and_bounded() -> None:
+    """One address's flood costs another nothing; a silent one is forgotten, and a crowd of them costs no memory."""
+    control = FloodControl(50, random.Random(1).random)
+    assert sum(control.drops("flood", 1) for _ in range(5000)) > 4000
+    assert not control.drops("calm", 1)
+    assert sum(control.drops("flood", 2) for _ in range(100)) >= 40
+    assert not control.drops("flood", 100)
+    for number in range(2 * MAX_ADDRESSES):
+        control.drops(str(number), 101)
+    assert len(control._sources) <= MAX_ADDRESSES + 1
+
+
+def test_what_flood_control_drops_is_shown(start: Callable[..., Receiver]) -> None:
+    """With the genuine default a burst is cut to its measured size, the rest counted by reason and address."""
+    receiver = start("--flood-control")
+    receiver.send(*[GOOD] * 1500)
+    found = receiver.stored(1500)
+    (refused,) = found["refused"]
+    assert refused["reason"] == "flood control" and found["kernel_drops"] == 0
+    # A burst that falls into two seconds is granted the second one's share, too.
+    assert 500 <= found["stored"] <= 750 and found["stored"] + refused["count"] == 1500
+    assert found["flood_control"] == {"per_s": 50, "dropped": {"127.0.0.1": refused["count"]}}
+    assert receiver.http.post("/flood_control", json={"per_s": 0}).json() == {"per_s": 0}
+    receiver.send(GOOD)
+    assert receiver.stored(1501)["stored"] == found["stored"] + 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"per_s": -1}', b'{"per_s": true}', b'{"rate": 1}', b"[" * 900, b" " * 2000]
+)
+def test_bad_rates_are_refused(start: Callable[..., Receiver], body: bytes) -> None:
+    """A rate that is none is answered with 400 and an error text."""
+    answer = start().http.post("/flood_control", content=body)
+    assert answer.status_code == 400 and answer.json()["error"]

@@ -8,13 +8,15 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -24,18 +26,43 @@ from libs.bus.connection import Bus, Mirror
 from libs.events import subjects
 from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntended
 from libs.runtime.health import Health
-from tests.e2e.house import House, real_slurm_installed, standing
+from libs.runtime.tasks import end
+from tests.e2e.house import CE, CE_NAMES, GPU_CE, real_slurm_installed, standing
 from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
 
 BUILD = REPOSITORY / "build"
+JOURNAL = BUILD / "demo-journal.jsonl"
 console = Console()
+
+
+class Watched(Protocol):
+    """A whole house, whatever it runs in: processes of this machine (house.py) or containers."""
+
+    slurm: str
+    folder: Path
+
+    @property
+    def nats_url(self) -> str:
+        """Where its bus is."""
+
+    def metric(self, service: str, name: str) -> int:
+        """A counter of a service, summed over its labels; 0 while it has not counted."""
+
+    def central(self, path: str, body: Any = None) -> Any:
+        """Ask or tell the central services' admin port."""
+
+    def facility(self, path: str, body: Any = None) -> Any:
+        """Ask or tell the facility's admin port."""
+
+    def monalisa(self, path: str) -> Any:
+        """Ask MonALISA's admin port."""
 
 
 class Journey:
     """What the demo sees: the world's counts, and the bus as an operator would."""
 
-    def __init__(self, house: House, bus: Bus, agents: Mirror[JobAgent], relay: Any) -> None:
+    def __init__(self, house: Watched, bus: Bus, agents: Mirror[JobAgent], relay: Any) -> None:
         self.house = house
         self._bus = bus
         self._agents = agents
@@ -86,7 +113,7 @@ class Journey:
         return table
 
 
-def stored_of_agents(house: House) -> int:
+def stored_of_agents(house: Watched) -> int:
     """Datagrams of job agents that MonALISA stored: all but the CE's own reports."""
     clusters: dict[str, int] = house.monalisa("/counts")["clusters"]
     return sum(count for cluster, count in clusters.items() if "_CE_" not in cluster)
@@ -111,20 +138,30 @@ def progress(journey: Journey, started_s: float) -> Iterator[Any]:
     yield line
 
 
-async def travel(house: House, added: int, timeout_s: float) -> int:
+def shares(grid_jobs: int) -> dict[str, int]:
+    """A quarter of the grid jobs is for the GPU nodes."""
+    return {CE: grid_jobs - grid_jobs // 4, GPU_CE: grid_jobs // 4}
+
+
+async def travel(house: Watched, added: int, timeout_s: float) -> int:
     """Add the grid jobs and watch until all is over; the number of agents that the journal intended."""
     stop = asyncio.Event()
     started_s = time.monotonic()
     relay_name = "monitoring-relay-1"
     async with (
-        connection.connected(house.nats.url, "demo/1", Health()) as bus,
+        connection.connected(house.nats_url, "demo/1", Health()) as bus,
         bus.mirror(subjects.JOB_AGENTS_BUCKET) as agents,
         bus.latest(subjects.MONITORING_OBSERVED, "site", relay_name) as relay,
+        contextlib.AsyncExitStack() as stack,
     ):
         journey = Journey(house, bus, agents, relay)
         counting = asyncio.create_task(journey.count_intents(stop))
-        house.central("/grid_jobs", {"ce": house.ce_name, "count": added})
-        console.print(f"{added} grid jobs added to the task queue of {house.ce_name}")
+        stack.push_async_callback(end, counting)
+        recording = asyncio.create_task(record(bus, stop))
+        stack.push_async_callback(end, recording)
+        for ce, count in shares(added).items():
+            house.central("/grid_jobs", {"ce": CE_NAMES[ce], "count": count})
+            console.print(f"{count} grid jobs added to the task queue of {CE_NAMES[ce]}")
         with progress(journey, started_s) as show:
             while not journey.over(added):
                 if time.monotonic() - started_s > timeout_s:
@@ -135,11 +172,24 @@ async def travel(house: House, added: int, timeout_s: float) -> int:
                 await asyncio.sleep(0.25)
         await _last_datagrams(house, started_s)
         stop.set()
-        await asyncio.wait_for(counting, 10)
+        await asyncio.wait_for(asyncio.gather(counting, recording), 10)
+        if agents.entries:
+            name = BUILD.name + "/" + JOURNAL.name
+            console.print(f"one agent's story: nacre trace {min(agents.entries)} --journal {name}", soft_wrap=True)
         return sum(journey.intended.values())
 
 
-async def _last_datagrams(house: House, started_s: float, patience_s: float = 10.0) -> None:
+async def record(bus: Bus, stop: asyncio.Event) -> None:
+    """Keep every message but the datagrams in build/demo-journal.jsonl, for `nacre trace --journal`."""
+    BUILD.mkdir(exist_ok=True)
+    with JOURNAL.open("wb") as journal:
+        async for seen in bus.tap(stop):
+            if f".{subjects.MONITORING_RECEIVED.name}." not in seen.subject:
+                line = {"subject": seen.subject, "trace": seen.trace, "body": msgspec.Raw(seen.body)}
+                journal.write(msgspec.json.encode(line) + b"\n")
+
+
+async def _last_datagrams(house: Watched, started_s: float, patience_s: float = 10.0) -> None:
     """Datagrams are still on their way when the last agent ends."""
     deadline_s = time.monotonic() + patience_s
     while time.monotonic() < deadline_s:
@@ -149,10 +199,13 @@ async def _last_datagrams(house: House, started_s: float, patience_s: float = 10
         await asyncio.sleep(0.2)
 
 
-def summary(house: House, found: Verdict, intended: int, received: int, duration_s: float) -> dict[str, Any]:
-    """The content of build/demo-summary.json."""
+def judged(house: Watched, intended: int, duration_s: float) -> tuple[dict[str, Any], Verdict]:
+    """The content of build/demo-summary.json, and the verdict that the world's ledgers give."""
+    ledger = house.central("/ledger")
+    found = verdict(house.facility("/ledger"), ledger["grid_jobs"], ledger["agents"])
+    received = house.metric("monitoring_relay", "nacre_relay_received_total")
     stored = stored_of_agents(house)
-    return {
+    content = {
         "slurm": house.slurm,
         "grid_jobs": {"added": found.grid_jobs, "done": found.grid_jobs_done},
         "job_agents": {
@@ -170,6 +223,7 @@ def summary(house: House, found: Verdict, intended: int, received: int, duration
         },
         "duration_s": round(duration_s, 1),
     }
+    return content, found
 
 
 def print_summary(content: dict[str, Any], found: Verdict) -> None:
@@ -202,10 +256,7 @@ def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float) -> int:
     with standing(folder, slurm) as house:
         console.print(f"everything is ready after {time.monotonic() - started_s:.1f} s")
         intended = asyncio.run(travel(house, grid_jobs, timeout_s))
-        ledger = house.central("/ledger")
-        found = verdict(house.facility("/ledger"), ledger["grid_jobs"], ledger["agents"])
-        received = house.monalisa("/counts")["datagrams"]
-        content = summary(house, found, intended, received, time.monotonic() - started_s)
+        content, found = judged(house, intended, time.monotonic() - started_s)
     BUILD.mkdir(exist_ok=True)
     (BUILD / "demo-summary.json").write_text(json.dumps(content, indent=1) + "\n")
     print_summary(content, found)
@@ -225,6 +276,8 @@ def main() -> int:
     slurm = options.slurm
     if slurm == "auto":
         slurm = "real" if real_slurm_installed() else "model"
+    # Whoever starts us in the background may have told us to ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return run(slurm, options.grid_jobs, options.folder.resolve(), options.timeout_s)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import string
@@ -19,7 +20,9 @@ from tests.nats_server import NatsServer
 from tests.world import processes
 
 SERVICES = [service for service in subjects.SERVICES if service != subjects.OPERATOR_CONSOLE]
-CE = "demo-cpu"
+CE, GPU_CE = "demo-cpu", "demo-gpu"
+SITE = "JTestSite"
+CE_NAMES = {ce: f"ALICE::{SITE}::{ce}" for ce in (CE, GPU_CE)}
 
 
 @dataclass
@@ -30,6 +33,7 @@ class House:
     nats: NatsServer
     slurm: str
     ready: dict[str, dict[str, Any]] = field(default_factory=dict)
+    world: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     processes_of: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -39,9 +43,36 @@ class House:
         return self.folder / "site.toml"
 
     @property
+    def nats_url(self) -> str:
+        """Where its bus is."""
+        return self.nats.url
+
+    @property
     def ce_name(self) -> str:
-        """The full name of the one CE."""
-        return f"ALICE::{self.ready['central_services']['site']}::{CE}"
+        """The full name of the CE that most things are tried on."""
+        return CE_NAMES[CE]
+
+    def start_world(
+        self, program: str, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0
+    ) -> None:
+        """Start one of the world's programs and wait until it is ready."""
+        log = self.folder / "logs" / f"{program}.log"
+        process = processes.launch(f"tests.world.{program}", *arguments, env=env, log_path=log)
+        self.world[program] = process
+        self.ready[program] = processes.read_ready(process, timeout_s=timeout_s)
+
+    def stop_world(self, program: str) -> None:
+        """End one of the world's programs, if it runs."""
+        if program in self.world:
+            processes.stop(self.world.pop(program))
+
+    def restart_central_services(self) -> None:
+        """Start the central services again, at the ports that everybody knows, with what they had on disk."""
+        known = self.ready["central_services"]
+        ports = {name: str(known[f"{name}_url"].rpartition(":")[2]).strip("/") for name in ("admin", "agent")}
+        state = ("--state", str(self.folder / "world" / "central"), "--site", SITE, "--ce", CE, "--ce", GPU_CE)
+        at = ("--port", str(known["port"]), "--admin-port", ports["admin"], "--agent-port", ports["agent"])
+        self.start_world("central_services", *state, *at)
 
     def start_service(self, service: str) -> None:
         """Start one service; its log is `<folder>/logs/<service>.log`."""
@@ -58,6 +89,11 @@ class House:
             },
             log_path=self.folder / "logs" / f"{service}.log",
         )
+
+    def kill_service(self, service: str) -> None:
+        """Kill -9."""
+        self.processes_of[service].kill()
+        processes.stop(self.processes_of[service])
 
     def not_ready(self, service: str) -> str:
         """Why a service is not ready; empty when it is. An ended process is a RuntimeError."""
@@ -85,6 +121,11 @@ class House:
                 raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
             time.sleep(0.1)
 
+    def metric(self, service: str, name: str) -> int:
+        """A counter of a service, summed over its labels; 0 while it has not counted."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
+            return total(answer.read().decode(), name)
+
     def central(self, path: str, body: Any = None) -> Any:
         """Ask or tell the central services' admin port."""
         return ask(self.ready["central_services"]["admin_url"] + path, body)
@@ -93,9 +134,21 @@ class House:
         """Ask or tell the facility's admin port."""
         return ask(self.ready["superfacility"]["admin_url"] + path, body)
 
+    def forget_faults(self) -> None:
+        """Take back every fault that was asked for and has not happened."""
+        request = urllib.request.Request(self.ready["superfacility"]["admin_url"] + "/_faults", method="DELETE")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
     def monalisa(self, path: str) -> Any:
         """Ask MonALISA's admin port."""
         return ask(self.ready["monalisa"]["admin_url"] + path)
+
+
+def total(metrics: str, name: str) -> int:
+    """A counter out of Prometheus text, summed over its labels; 0 where it does not stand."""
+    lines = [line for line in metrics.splitlines() if re.match(rf"{name}[ {{]", line)]
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
 def ask(url: str, body: Any = None) -> Any:
@@ -143,39 +196,23 @@ def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_qu
 
 def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str, ...], max_queued: int) -> None:
     def world(program: str, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60.0) -> None:
-        _, house.ready[program] = stack.enter_context(
-            processes.start(
-                f"tests.world.{program}",
-                *arguments,
-                env=env,
-                log_path=house.folder / "logs" / f"{program}.log",
-                ready_timeout_s=timeout_s,
-            )
-        )
+        # What started first ends last, and what runs under the name by then, should it have been restarted.
+        stack.callback(house.stop_world, program)
+        house.start_world(program, *arguments, env=env, timeout_s=timeout_s)
 
     state = house.folder / "world"
     environment: dict[str, str] = {}
     user: tuple[str, ...] = ()
     if house.slurm == "real":
-        world("slurm", "--state", str(state / "slurm"), "--nodes", "8", timeout_s=90.0)
+        world("slurm", "--state", str(state / "slurm"), "--nodes", "8", "--gpu-nodes", "2", timeout_s=90.0)
         slurm = house.ready["slurm"]
         environment = slurm["environment"]
         user = ("--user", slurm["user"], "--account", slurm["account"])
-    world(
-        "central_services",
-        "--port",
-        "0",
-        "--state",
-        str(state / "central"),
-        "--ce",
-        CE,
-        "--max-queued",
-        str(max_queued),
-    )
-    world(
-        "superfacility", "--port", "0", "--state", str(state / "facility"), "--slurm", house.slurm, *user, *facility,
-        env=environment,
-    )  # fmt: skip
+    central = ("--port", "0", "--state", str(state / "central"), "--site", SITE, "--max-queued", str(max_queued))
+    world("central_services", *central, "--ce", CE, "--ce", GPU_CE)
+    nodes = ("--nodes", "8", "--gpu-nodes", "2") if house.slurm == "model" else ()
+    api = ("--port", "0", "--state", str(state / "facility"), "--slurm", house.slurm, *nodes)
+    world("superfacility", *api, *user, *facility, env=environment)
     world("monalisa", "--port", "0")
 
 
@@ -205,7 +242,9 @@ def write_site_file(house: House) -> None:
         template.substitute(
             folder=house.folder,
             ce=CE,
-            ce_name=house.ce_name,
+            ce_name=CE_NAMES[CE],
+            gpu_ce=GPU_CE,
+            gpu_ce_name=CE_NAMES[GPU_CE],
             ce_host=central["ce_host"],
             site=central["site"],
             account=central["account"],

@@ -53,8 +53,7 @@ def test_every_service_and_nats_killed(house: House) -> None:
             time.sleep(1)
             house.nats.start()
         else:
-            house.processes_of[victim].kill()
-            house.processes_of[victim].wait()
+            house.kill_service(victim)
             house.start_service(victim)
     house.wait_ready(60)
     until(lambda: done(house) == total, "all grid jobs done", 100)

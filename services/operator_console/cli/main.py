@@ -12,6 +12,7 @@ import click
 from libs.runtime.errors import NacreError
 from libs.runtime.run import EXIT_USAGE, exit_code
 from services.operator_console.cli.bus import bus
+from services.operator_console.cli.trace import trace
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=(__doc__ or "").split("\n\n")[1])
@@ -21,6 +22,7 @@ def nacre() -> None:
 
 
 nacre.add_command(bus)
+nacre.add_command(trace)
 
 
 def main() -> None:

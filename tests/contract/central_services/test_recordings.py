@@ -1,6 +1,7 @@
 """The world's central services against the recorded sessions of real ones, byte for byte, without a network."""
 
 import json
+import random
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.contract.central_services.conftest import VECTORS, recorded
+from tests.world.central_services.defaults import site_document
 from tests.world.central_services.directory import Directory, slash_dn
-from tests.world.central_services.java_classes import is_known, settle
-from tests.world.central_services.java_nodes import STREAM_HEADER, Array, Instance, StreamFault
+from tests.world.central_services.generations import GENERATIONS
+from tests.world.central_services.java_classes import CLASSES, is_known, settle
+from tests.world.central_services.java_nodes import STREAM_HEADER, Array, ClassDesc, Instance, StreamFault
 from tests.world.central_services.java_reader import StreamReader
 from tests.world.central_services.java_writer import StreamWriter
+from tests.world.central_services.peer import Hangup, Peer
 from tests.world.central_services.pki import Authority
-from tests.world.central_services.requests import Hangup, Peer, Requests
-from tests.world.central_services.task_queue import Limits, TaskQueue
+from tests.world.central_services.requests import Requests, described
+from tests.world.central_services.site_config import SiteConfig
+from tests.world.central_services.task_queue import Limits, Needs, TaskQueue
 
 SESSIONS = sorted(path.name.removesuffix(".c2s.bin") for path in VECTORS.glob("*.c2s.bin"))
 STREAMS = sorted(path.name for path in VECTORS.glob("*.bin"))
@@ -35,20 +40,26 @@ def tasks(tmp_path: Path) -> Iterator[TaskQueue]:
         made.add_ce(f"ALICE::JTestSite::{name}", Limits(100, 10))
     made.set_limits("ALICE::JTestSite::nolimits", Limits(None, None))
     made.set_lock("ALICE::JTestSite::lockedce", True)
-    made.add_grid_jobs(CE, 49, run_s=1, ttl_s=60, cores=1)
+    made.add_grid_jobs(CE, 49, Needs("aliprod", ttl_s=60, cores=1), run_s=1)
     yield made
     made.close()
 
 
 @pytest.fixture
-def requests(tasks: TaskQueue, authority: Authority) -> Requests:
-    directory = Directory({}, {"aliprod": ("vobox",)}, "localdomain")
-    return Requests(tasks, directory, authority, host="central", ce_host="vobox.localdomain")
+def requests(tasks: TaskQueue, authority: Authority, tmp_path: Path) -> Requests:
+    """The 2022 release with the site as recorded."""
+    document = site_document(
+        site="JTestSite", ces=["firstce"], ce_host="vobox.localdomain", subjects={}, account="aliprod"
+    )
+    directory = Directory(SiteConfig(tmp_path / "site.json", "JTestSite", document))
+    generation = GENERATIONS["2022"]
+    return Requests(tasks, directory, authority, generation, host="central", ce_host="vobox.localdomain")
 
 
 @pytest.fixture
 def peer(authority: Authority) -> Peer:
-    return Peer("aliprod", authority.client("vobox", "vobox.localdomain").certificate)
+    certificate = authority.client("vobox", "vobox.localdomain").certificate
+    return Peer("aliprod", slash_dn(certificate), certificate)
 
 
 def copy_what_differs(reply: Instance, original: Instance) -> None:
@@ -69,7 +80,7 @@ async def test_recorded_requests_get_the_recorded_replies(name: str, requests: R
     """Fed recorded client bytes, the server writes the recorded bytes, but for times, certificates and keys."""
     wanted = recorded(name, "s2c")
     originals = StreamReader().feed(wanted)
-    reader, writer, written = StreamReader(is_known, settle), StreamWriter(), STREAM_HEADER
+    reader, writer, written = StreamReader(requests.knows, settle), StreamWriter(), STREAM_HEADER
     for index, request in enumerate(reader.feed(recorded(name, "c2s"))):
         try:
             reply = await requests.answer(request, peer)
@@ -99,6 +110,18 @@ def test_recorded_streams_are_re_emitted(name: str) -> None:
     assert written == data
 
 
+def test_classes_are_as_recorded() -> None:
+    """Every recorded class is in the program's own table as it was seen."""
+    recordings = json.loads((VECTORS / "class-descriptors.json").read_text())
+
+    def shown(desc: ClassDesc) -> dict[str, object]:
+        fields = [[field.kind, field.name, field.signature or None] for field in desc.fields]
+        parent = desc.parent.name if desc.parent else None
+        return {"fields": fields, "flags": desc.flags, "suid": desc.suid, "super": parent}
+
+    assert {name: shown(CLASSES[name]) for name in recordings} == recordings
+
+
 def test_message_ranges_are_where_the_recording_says() -> None:
     """Each range of a session's description holds exactly one object."""
     reader, data = StreamReader(), recorded("session-25", "s2c")
@@ -124,6 +147,24 @@ def test_garbage_is_a_fault(data: bytes) -> None:
     """What is no object stream raises StreamFault and nothing else."""
     with pytest.raises(StreamFault):
         StreamReader(is_known, settle).feed(data)
+
+
+async def test_mutilated_requests_break_nothing(requests: Requests, peer: Peer) -> None:
+    """Recorded requests with bytes changed, cut and put in get a reply that can be written, or end the connection."""
+    dice = random.Random(3)
+    names = [name for name in SESSIONS if name not in ("session-25", "token-ok")]
+    for _ in range(600):
+        data = bytearray(recorded(dice.choice(names), "c2s"))
+        for _ in range(dice.randint(1, 3)):
+            at = dice.randrange(4, len(data))
+            new = bytes(dice.choice([0x70, 0x71, 0x78, dice.randrange(256)]) for _ in range(dice.randint(0, 3)))
+            data[at : at + dice.randint(0, 3)] = new
+        try:
+            for node in StreamReader(requests.knows, settle).feed(bytes(data)):
+                if (reply := await requests.answer(node, peer)) is not None:
+                    assert StreamWriter().write(reply) and described(reply)
+        except (StreamFault, Hangup, RecursionError):
+            continue
 
 
 def test_an_object_without_end_is_a_fault() -> None:

@@ -41,7 +41,7 @@ async def test_demand_through_a_day_of_the_central_services(
     ):
         await until(lambda: one.value and known(one).waiting == 5 and two.value and known(two).waiting == 0)
         assert known(one).limits == CentralLimits(max_jobs=100, max_queued=10)
-        assert (known(one).ce, known(one).by) == (first, "queue_poller/1")
+        assert (known(one).ce, known(one).by) == ("firstce", "queue_poller/1")
         assert context.health.not_ready() == {}
         await world.tell("limits", ce=first, max_jobs=7, max_queued=3)
         await until(lambda: known(one).limits == CentralLimits(max_jobs=7, max_queued=3))

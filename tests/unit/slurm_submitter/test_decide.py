@@ -68,6 +68,7 @@ CASES = [
     ("locked", 0, {"observed": demand(None, locked=True, limits=None), "listed": listing()}),
     ("unknown_demand", 0, {"observed": None, "listed": listing()}),
     ("unknown_demand", 0, {"observed": demand(None, unknown_because="no answer"), "listed": listing()}),
+    ("unknown_demand", 0, {"observed": demand(5, unknown_because="no answer"), "listed": listing()}),
     ("unknown_demand", 0, {"observed": demand(None), "listed": listing()}),
     ("unknown_demand", 0, {"observed": demand(5, limits=None), "listed": listing()}),
     ("stale_demand", 0, {"observed": demand(at=NOW - 301 * SECOND), "listed": listing()}),

@@ -11,14 +11,18 @@ import ssl
 import sys
 from pathlib import Path
 
-from tests.world.central_services.admin import Admin
+from tests.world.central_services.admin import Admin, limit_attributes
 from tests.world.central_services.agent_port import AgentPort, JobAgentsOnly
+from tests.world.central_services.defaults import ce_attributes, site_document
 from tests.world.central_services.directory import Directory, slash_dn
+from tests.world.central_services.faults import Faults, Log
+from tests.world.central_services.generations import GENERATIONS
 from tests.world.central_services.http_json import server
 from tests.world.central_services.pki import Authority
 from tests.world.central_services.requests import Requests
+from tests.world.central_services.site_config import SiteConfig
 from tests.world.central_services.task_queue import Limits, TaskQueue
-from tests.world.central_services.wire import RESET_EVERY, WireServer, send_alerts, tls_context
+from tests.world.central_services.wire import WireServer, send_alerts, tls_context
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -67,7 +71,10 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--max-queued", type=int, default=10, help="limit of each new CE (default: %(default)s)")
     parser.add_argument("--run-s", type=float, default=1.0, help="seconds a grid job runs unless told otherwise")
     parser.add_argument(
-        "--generation", choices=sorted(RESET_EVERY), default="2022", help="release (default: %(default)s)"
+        "--generation", choices=sorted(GENERATIONS), default="2022", help="release (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache", action="store_true", help="as the real ones, answer GetUptime for 60 s and LDAP for 15 min alike"
     )
     return parser.parse_args(argv)
 
@@ -85,20 +92,38 @@ class Program:
         self._vobox = authority.client("vobox", options.ce_host)
         self._ordinary = authority.client("ordinary", "jalien")
         self._unknown = authority.client("unknown", "nobody")
-        self._directory = Directory(
-            accounts={
-                slash_dn(self._vobox.certificate): options.account,
-                slash_dn(self._ordinary.certificate): "jalien",
-            },
-            roles={options.account: ("vobox",)},
-            domain=options.ce_host.partition(".")[2],
-        )
         self._ces = [f"ALICE::{options.site}::{ce}" for ce in dict.fromkeys(options.ce or ["firstce"])]
+        self._config = self._site_config()
         self._tasks = TaskQueue(state / "task_queue.sqlite")
+        limits = Limits(options.max_jobs, options.max_queued)
         for ce in self._ces:
-            self._tasks.add_ce(ce, Limits(options.max_jobs, options.max_queued))
-        requests = Requests(self._tasks, self._directory, authority, host=socket.gethostname(), ce_host=options.ce_host)
-        self._wire = WireServer(requests, self._directory, reset_every=RESET_EVERY[options.generation])
+            if self._tasks.add_ce(ce, limits):
+                entry = ce_attributes(options.ce_host) | limit_attributes(limits)
+                self._config.change({"ces": {ce.rpartition("::")[2]: entry}})
+        directory, generation = Directory(self._config), GENERATIONS[options.generation]
+        self._requests = Requests(
+            self._tasks,
+            directory,
+            authority,
+            generation,
+            host=socket.gethostname(),
+            ce_host=options.ce_host,
+            cache=options.cache,
+        )
+        self._faults, self._log = Faults(), Log()
+        self._wire = WireServer(self._requests, directory, self._faults, self._log, reset_every=generation.reset_every)
+
+    def _site_config(self) -> SiteConfig:
+        options = self._options
+        subjects = {slash_dn(self._vobox.certificate): options.account, slash_dn(self._ordinary.certificate): "jalien"}
+        initial = site_document(
+            site=options.site,
+            ces=[ce.rpartition("::")[2] for ce in self._ces],
+            ce_host=options.ce_host,
+            subjects=subjects,
+            account=options.account,
+        )
+        return SiteConfig(options.state / "site_config.json", options.site, initial)
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT."""
@@ -111,9 +136,18 @@ class Program:
             _listen(options.host, options.admin_port),
             _listen(options.host, options.agent_port),
         )
-        admin = server(Admin(self._tasks, run_default_s=options.run_s).application())
+        admin = server(
+            Admin(
+                self._tasks,
+                self._config,
+                self._faults,
+                self._log,
+                run_default_s=options.run_s,
+                user=options.account,
+            ).application()
+        )
         agent = server(
-            AgentPort(self._tasks).application(),
+            AgentPort(self._tasks, self._requests.broker).application(),
             http=JobAgentsOnly,
             ssl_certfile=self._server_identity.cert_path,
             ssl_keyfile=self._server_identity.key_path,

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tests.world.central_services.broker import Broker
 from tests.world.central_services.directory import JOB_AGENT_DN, slash_dn
 from tests.world.central_services.http_json import BadRequest, Body, application, read_body, route
 from tests.world.central_services.task_queue import NotHeld, TaskQueue, UnknownCe
@@ -41,8 +42,9 @@ class AgentPort:
     `run` tells two processes with the same agent key apart; `datagrams_sent` is that run's total so far.
     """
 
-    def __init__(self, tasks: TaskQueue) -> None:
+    def __init__(self, tasks: TaskQueue, broker: Broker) -> None:
         self._tasks = tasks
+        self._broker = broker
 
     def application(self) -> Starlette:
         return application(
@@ -60,7 +62,7 @@ class AgentPort:
             ce = self._tasks.resolve(body.text("ce"))
         except UnknownCe as error:
             raise BadRequest(str(error), 404) from error
-        taken = self._tasks.match(agent, run, ce)
+        taken = self._broker.match(agent, run, ce)
         if taken is None:
             return Response(status_code=204)
         return JSONResponse({"grid_job_id": taken.grid_job_id, "run_s": taken.run_s})

@@ -34,6 +34,25 @@ class Body:
             raise BadRequest(f"unknown field {unknown[0]!r}; known are {sorted(known)}")
         self._values = values
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """All fields as they were sent."""
+        return dict(self._values)
+
+    def name(self, name: str, *, default: str) -> str:
+        """A text without commas, for lists are kept as texts with commas between."""
+        value = self.text(name, default=default)
+        if not value or "," in value:
+            raise BadRequest(f"{name!r} must be a text without commas")
+        return value
+
+    def names(self, name: str, *, most: int = 100) -> list[str]:
+        """A list of such texts, by default none."""
+        values = self._values.get(name, [])
+        if not isinstance(values, list) or len(values) > most:
+            raise BadRequest(f"{name!r} must be a list of at most {most} texts")
+        return [Body({name: value}, frozenset({name})).name(name, default="") for value in values]
+
     def text(self, name: str, *, default: str | None = None, longest: int = 200) -> str:
         value = self._values.get(name, default)
         if not isinstance(value, str) or not (default is not None or value) or len(value) > longest:

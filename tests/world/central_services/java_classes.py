@@ -1,4 +1,7 @@
-"""The classes central services know, as recorded from real servers, and the objects made of them."""
+"""The classes central services know, as recorded from real servers, and the objects made of them.
+
+java_classes.json: name -> {suid, flags, super, fields: [[kind, name, signature]]}.
+"""
 
 import json
 import struct
@@ -20,28 +23,22 @@ from tests.world.central_services.java_nodes import (
     literal,
 )
 
-_RECORDED = Path(__file__).parents[2] / "vectors" / "jalien" / "class-descriptors.json"
+_TABLE = Path(__file__).with_name("java_classes.json")
 _BOXED_MIN, _BOXED_MAX = -128, 127
 _MAP_CAPACITY = 16
 
 
-def _described(recorded: Mapping[str, Mapping[str, Any]], name: str | None) -> ClassDesc | None:
+def _described(table: Mapping[str, Mapping[str, Any]], name: str | None) -> ClassDesc | None:
     if name is None:
         return None
-    seen = recorded[name]
+    seen = table[name]
     fields = tuple(Field(kind, field, signature or "") for kind, field, signature in seen["fields"])
-    return ClassDesc(name, seen["suid"], seen["flags"], fields, _described(recorded, seen["super"]))
+    return ClassDesc(name, seen["suid"], seen["flags"], fields, _described(table, seen["super"]))
 
 
 def _load() -> dict[str, ClassDesc]:
-    recorded = json.loads(_RECORDED.read_text())
-    found = {name: desc for name in recorded if (desc := _described(recorded, name)) is not None}
-    runtime = found["java.lang.RuntimeException"]
-    found["[B"] = ClassDesc("[B", -5984413125824719648, 2)
-    found["java.lang.NullPointerException"] = ClassDesc(
-        "java.lang.NullPointerException", 5162710183389028792, 2, (), runtime
-    )
-    return found
+    table = json.loads(_TABLE.read_text())
+    return {name: desc for name in table if (desc := _described(table, name)) is not None}
 
 
 CLASSES = _load()
@@ -50,7 +47,7 @@ EMPTY_LIST = Instance(CLASSES["java.util.Collections$EmptyList"])
 
 
 def is_known(desc: ClassDesc) -> bool:
-    """Whether the server has this class in this version; a stream with any other ends the connection."""
+    """Whether the newest servers have this class in this version; a stream with any other ends the connection."""
     known = CLASSES.get(desc.name)
     return known is not None and known.suid == desc.suid
 
@@ -81,21 +78,43 @@ def linked_set(items: Iterable[Node], *, capacity: int = _MAP_CAPACITY) -> Insta
     return Instance(CLASSES["java.util.LinkedHashSet"], {}, {"java.util.HashSet": [shape, *held]})
 
 
+def tree_set(items: Iterable[str]) -> Instance:
+    """java.util.TreeSet of strings in their natural order."""
+    held = sorted(set(items), key=_utf16)
+    shape = struct.pack(">i", len(held))
+    # The comparator that is written first is null: natural order.
+    return Instance(CLASSES["java.util.TreeSet"], {}, {"java.util.TreeSet": [None, shape, *map(Text, held)]})
+
+
+def tree_map(pairs: Mapping[str, Node]) -> Instance:
+    """java.util.TreeMap with strings as keys, in their natural order."""
+    flat: list[Node | bytes] = [struct.pack(">i", len(pairs))]
+    for key in sorted(pairs, key=_utf16):
+        flat += (Text(key), pairs[key])
+    return Instance(CLASSES["java.util.TreeMap"], {"comparator": None}, {"java.util.TreeMap": flat})
+
+
+def _utf16(value: str) -> bytes:
+    return value.encode("utf-16-be", "surrogatepass")
+
+
 def members(node: Value) -> list[Node]:
     """The elements of a list or a set as this world meets them; nothing for any other node."""
     if not isinstance(node, Instance):
         return []
-    for name in ("java.util.ArrayList", "java.util.HashSet"):
+    for name in ("java.util.ArrayList", "java.util.HashSet", "java.util.TreeSet"):
         if name in node.annotations:
-            return [item for item in node.annotations[name] if not isinstance(item, bytes)]
+            skipped = 1 if name == "java.util.TreeSet" else 0
+            return [item for item in node.annotations[name][skipped:] if not isinstance(item, bytes)]
     return []
 
 
 def entries(node: Node) -> list[tuple[Node, Node]]:
-    """The pairs of a HashMap or LinkedHashMap in stream order; nothing for any other node."""
+    """The pairs of a HashMap, LinkedHashMap or TreeMap in stream order; nothing for any other node."""
     if not isinstance(node, Instance):
         return []
-    held = [item for item in node.annotations.get("java.util.HashMap", []) if not isinstance(item, bytes)]
+    written = node.annotations.get("java.util.HashMap") or node.annotations.get("java.util.TreeMap", [])
+    held = [item for item in written if not isinstance(item, bytes)]
     return list(zip(held[::2], held[1::2], strict=False))
 
 
@@ -144,7 +163,7 @@ def _grown(capacity: int, size: int) -> int:
 def _spread_hash(key: Node) -> int:
     code = 0
     if isinstance(key, Text):
-        for (unit,) in struct.iter_unpack(">H", key.value.encode("utf-16-be", "surrogatepass")):
+        for (unit,) in struct.iter_unpack(">H", _utf16(key.value)):
             code = (31 * code + unit) & 0xFFFFFFFF
     return code ^ (code >> 16)
 

@@ -2,21 +2,25 @@
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.world.central_services.matching import Where
+
 # Real grid jobs have numbers beyond 32 bits.
 _FIRST_ID = 3_000_000_001
 
+_COLUMNS = 12
 _SCHEMA = """
 create table if not exists ces(name text primary key, locked integer not null default 0,
     max_jobs integer, max_queued integer, listed integer not null default 1);
 create table if not exists grid_jobs(id integer primary key, ce text not null, state text not null, run_s real not null,
-    ttl_s integer not null, cores integer not null, added_at text not null);
-create index if not exists grid_jobs_by_state on grid_jobs(ce, state, id);
+    ttl_s integer not null, cores integer not null, added_at text not null, user text not null, partition text not null,
+    sites text not null, no_ces text not null, disk_kb integer not null);
+create index if not exists grid_jobs_in_state on grid_jobs(state, id);
 create table if not exists takes(grid_job_id integer not null, agent text not null, run text not null,
     at text not null);
 create index if not exists takes_by_agent on takes(agent);
@@ -44,13 +48,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a site asks for; None where it does not say. A job matches when it needs less time than `ttl_s`."""
+class Needs:
+    """What a grid job needs of a site: less than what the site offers in time and disk, at most its cores.
 
-    ce: str | None
-    site: str | None
-    ttl_s: int | None
-    cores: int | None
+    `partition` `%` is any; no `sites` are all; `no_ces` are full names.
+    """
+
+    user: str
+    ttl_s: int
+    cores: int
+    partition: str = "%"
+    sites: Sequence[str] = ()
+    no_ces: Sequence[str] = ()
+    disk_kb: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,12 @@ class TaskQueue:
         # A killed process loses nothing with WAL; only a crash of the machine could lose the last transactions.
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
+        # Names are case sensitive in the real database.
+        self._db.execute("pragma case_sensitive_like=on")
         self._db.executescript(_SCHEMA)
+        if len(self._db.execute("pragma table_info(grid_jobs)").fetchall()) != _COLUMNS:
+            self._db.close()
+            raise OSError(f"{path} was written by another version of this program; remove it")
 
     def close(self) -> None:
         self._db.close()
@@ -85,10 +100,15 @@ class TaskQueue:
             raise
         self._db.execute("commit")
 
-    def add_ce(self, name: str, limits: Limits) -> None:
-        """Sets a CE up; one that exists keeps its lock and limits."""
-        insert = "insert or ignore into ces(name, max_jobs, max_queued) values(?, ?, ?)"
-        self._db.execute(insert, (name, limits.max_jobs, limits.max_queued))
+    def add_ce(self, name: str, limits: Limits) -> bool:
+        """Sets a CE up, and tells whether it is new; one that was set up keeps its lock and limits."""
+        with self._transaction() as db:
+            if db.execute("select 1 from ces where name = ? and listed", (name,)).fetchone():
+                return False
+            db.execute("delete from ces where name = ?", (name,))
+            insert = "insert into ces(name, max_jobs, max_queued) values(?, ?, ?)"
+            db.execute(insert, (name, limits.max_jobs, limits.max_queued))
+        return True
 
     def resolve(self, name: str) -> str:
         """The full name of a CE given by its full or short name. Raises UnknownCe."""
@@ -118,41 +138,45 @@ class TaskQueue:
         row = self._db.execute("select max_jobs, max_queued from ces where name = ?", (ce,)).fetchone()
         return Limits(row["max_jobs"], row["max_queued"]) if row else Limits(None, None)
 
-    def add_grid_jobs(self, ce: str, count: int, *, run_s: float, ttl_s: int, cores: int) -> list[int]:
-        """Adds `count` waiting grid jobs; their ids."""
+    def add_grid_jobs(self, ce: str, count: int, needs: Needs, *, run_s: float) -> list[int]:
+        """Adds `count` waiting grid jobs for a CE (full name), or for any (``); their ids."""
+        fixed = (needs.ttl_s, needs.cores, _now(), needs.user, needs.partition)
+        lists = (_listed(needs.sites), _listed(needs.no_ces), needs.disk_kb)
         with self._transaction() as db:
             (last,) = db.execute("select max(id) from grid_jobs").fetchone()
             first = _FIRST_ID if last is None else last + 1
-            rows = [(first + i, ce, "waiting", run_s, ttl_s, cores, _now()) for i in range(count)]
-            db.executemany("insert into grid_jobs values(?, ?, ?, ?, ?, ?, ?)", rows)
+            rows = [(first + i, ce, "waiting", run_s, *fixed, *lists) for i in range(count)]
+            db.executemany(f"insert into grid_jobs values({', '.join('?' * _COLUMNS)})", rows)
         return [int(row[0]) for row in rows]
 
-    def waiting(self, wanted: Wanted) -> int | None:
+    def waiting(self, wanted: Where) -> int | None:
         """How many waiting grid jobs match; None when none does (SQL's sum over no rows)."""
-        clauses, values = ["state = 'waiting'"], list[object]()
-        if wanted.ce is not None:
-            clauses, values = [*clauses, "ce = ?"], [*values, wanted.ce]
-        if wanted.site is not None:
-            clauses, values = [*clauses, "lower(ce) like ?"], [*values, f"%::{wanted.site.lower()}::%"]
-        if wanted.ttl_s is not None:
-            clauses, values = [*clauses, "ttl_s < ?"], [*values, wanted.ttl_s]
-        if wanted.cores:
-            clauses, values = [*clauses, "cores <= ?"], [*values, wanted.cores]
-        query = "select sum(1) as n from grid_jobs where " + " and ".join(clauses)
-        found = self._db.execute(query, values).fetchone()["n"]
+        query = f"select sum(1) as n from grid_jobs where state = 'waiting' and {wanted.text}"
+        found = self._db.execute(query, wanted.values).fetchone()["n"]
         return None if found is None else int(found)
 
-    def match(self, agent: str, run: str, ce: str) -> Taken | None:
-        """Gives the agent a waiting grid job, or again the one it holds undone (its last answer was lost).
+    def users(self) -> frozenset[str]:
+        """Everyone who ever had a grid job."""
+        return frozenset(str(row["user"]) for row in self._db.execute("select distinct user from grid_jobs"))
+
+    def by_user(self) -> dict[str, tuple[int, int]]:
+        """Running and waiting grid jobs of each user who has any."""
+        query = """select user, sum(state = 'running') as running, sum(state = 'waiting') as waiting from grid_jobs
+            where state in ('running', 'waiting') group by user"""
+        return {str(row["user"]): (int(row["running"]), int(row["waiting"])) for row in self._db.execute(query)}
+
+    def match(self, agent: str, run: str, ce: str, wanted: Where) -> Taken | None:
+        """Gives the agent a waiting grid job that the CE wants, or again the one it holds (its last answer was lost).
 
         Another run of the same agent (its batch job was requeued) gets the held job too, but that is a take of its own.
         """
         held = """select g.id, g.run_s, exists(select 1 from takes o where o.grid_job_id = g.id and o.agent = t.agent
             and o.run = ?) as same_run from takes t join grid_jobs g on g.id = t.grid_job_id
-            where t.agent = ? and g.ce = ? and g.state = 'running' limit 1"""
-        first = "select id, run_s, 0 as same_run from grid_jobs where ce = ? and state = 'waiting' order by id limit 1"
+            where t.agent = ? and g.ce in ('', ?) and g.state = 'running' limit 1"""
+        first = f"""select id, run_s, 0 as same_run from grid_jobs where state = 'waiting' and {wanted.text}
+            order by id limit 1"""
         with self._transaction() as db:
-            row = db.execute(held, (run, agent, ce)).fetchone() or db.execute(first, (ce,)).fetchone()
+            row = db.execute(held, (run, agent, ce)).fetchone() or db.execute(first, wanted.values).fetchone()
             if row is None:
                 return None
             if not row["same_run"]:
@@ -194,6 +218,10 @@ class TaskQueue:
                 jobs[row["grid_job_id"]][kind].append({"agent": row["agent"], "at": row["at"], "run": row["run"]})
         agents = [dict(row) for row in self._db.execute("select * from agents order by reported_at")]
         return {"grid_jobs": list(jobs.values()), "agents": agents}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f",{','.join(names)}," if names else ""
 
 
 def _now() -> str:

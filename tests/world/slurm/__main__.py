@@ -1,6 +1,6 @@
 """Start a real Slurm with accounting, print one ready line, stop everything on SIGTERM or SIGINT.
 
-    python -m tests.world.slurm --state DIR [--nodes 8] [--cpus 128]
+    python -m tests.world.slurm --state DIR [--nodes 8] [--gpu-nodes 0] [--cpus 128] [--address 127.0.0.1]
     python -m tests.world.slurm --check
 
 Ready line: {"environment": {"SLURM_CONF"}, "user", "account", "qos": [...], "machine", "nodes", "cpus", "state"}; run
@@ -32,7 +32,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.world.slurm", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--state", type=Path, help="directory of this instance; emptied of an earlier run first")
     parser.add_argument("--nodes", type=int, default=8)
+    parser.add_argument("--gpu-nodes", type=int, default=0, help="further nodes, with the feature gpu")
     parser.add_argument("--cpus", type=int, default=128, help="cores that each node claims to have")
+    parser.add_argument(
+        "--address", default="127.0.0.1", help="where the daemons are reached; a host name serves other machines, too"
+    )
     parser.add_argument("--check", action="store_true", help="say whether a real Slurm is installed")
     options = parser.parse_args()
     missing = missing_programs()
@@ -45,7 +49,13 @@ def main() -> int:
         parser.error("--state is needed")
     signal.signal(signal.SIGTERM, _raise_stopped)
     signal.signal(signal.SIGINT, _raise_stopped)
-    cluster = Cluster(options.state, nodes=options.nodes, cpus=options.cpus)
+    cluster = Cluster(
+        options.state,
+        nodes=options.nodes,
+        gpu_nodes=options.gpu_nodes,
+        cpus=options.cpus,
+        address=options.address,
+    )
     try:
         cluster.start()
         print(json.dumps(cluster.ready()), flush=True)

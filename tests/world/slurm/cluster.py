@@ -44,15 +44,19 @@ def missing_programs() -> list[str]:
 class Cluster:
     """A real Slurm in one directory; `start` it, and `stop` it whatever happened in between."""
 
-    def __init__(self, directory: Path, *, nodes: int, cpus: int) -> None:
+    def __init__(
+        self, directory: Path, *, nodes: int, cpus: int, gpu_nodes: int = 0, address: str = "127.0.0.1"
+    ) -> None:
         self.directory = directory.resolve()
         self._link: Path | None = None
-        ports = _free_ports(nodes + 3)
+        ports = _free_ports(nodes + gpu_nodes + 3)
         self.layout = Layout(
             path=self._short_path(),
             host=socket.gethostname().partition(".")[0],
+            address=address,
             user=getpass.getuser(),
             nodes=nodes,
+            gpu_nodes=gpu_nodes,
             cpus=cpus,
             controller_port=ports[0],
             accounting_port=ports[1],
@@ -83,7 +87,7 @@ class Cluster:
         for name in self.layout.node_names:
             (path / "spool" / name).mkdir()
             self._daemon(f"slurmd.{name}", "slurmd", "-D", "-N", name, "-f", str(path / "slurm.conf"))
-        self._wait("slurmctld", self._all_idle, timeout_s=30 + self.layout.nodes / 4)
+        self._wait("slurmctld", self._all_idle, timeout_s=30 + len(self.layout.node_names) / 4)
 
     def stop(self) -> None:
         """Cancel every job, end every daemon, remove the state; logs stay."""
@@ -182,7 +186,7 @@ class Cluster:
 
     def _all_idle(self) -> bool:
         states = self._output("sinfo", "-h", "-N", "-o", "%t").split()
-        return states == ["idle"] * self.layout.nodes
+        return states == ["idle"] * len(self.layout.node_names)
 
     def _daemon(self, key: str, program: str, *args: str, **environment: str) -> None:
         with (self.layout.path / "log" / f"{key}.out").open("wb") as log:

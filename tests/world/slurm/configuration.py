@@ -18,6 +18,7 @@ QOS_LIMITS = {
 }
 DEFAULT_QOS = "debug"
 FIRST_NODE = 4096
+FIRST_GPU_NODE = 1000
 NODE_MEMORY_MB = 512_000
 
 
@@ -27,8 +28,10 @@ class Layout:
 
     path: Path
     host: str
+    address: str
     user: str
     nodes: int
+    gpu_nodes: int
     cpus: int
     controller_port: int
     accounting_port: int
@@ -41,20 +44,26 @@ class Layout:
 
     @property
     def node_names(self) -> list[str]:
-        return [f"nid{FIRST_NODE + number:06d}" for number in range(self.nodes)]
+        return [*self.features]
+
+    @property
+    def features(self) -> dict[str, str]:
+        """Each node's feature, `cpu` or `gpu`: what `-C` asks for."""
+        cpu = {f"nid{FIRST_NODE + number:06d}": "cpu" for number in range(self.nodes)}
+        return cpu | {f"nid{FIRST_GPU_NODE + number:06d}": "gpu" for number in range(self.gpu_nodes)}
 
 
 def slurm_conf(layout: Layout) -> str:
     """Return slurm.conf of this instance."""
     path = layout.path
     nodes = "\n".join(
-        f"NodeName={name} NodeAddr=127.0.0.1 NodeHostname={layout.host} Port={port} CPUs={layout.cpus} "
-        f"RealMemory={NODE_MEMORY_MB} Feature=cpu State=UNKNOWN"
-        for name, port in zip(layout.node_names, layout.node_ports, strict=True)
+        f"NodeName={name} NodeAddr={layout.address} NodeHostname={layout.host} Port={port} CPUs={layout.cpus} "
+        f"RealMemory={NODE_MEMORY_MB} Feature={feature} State=UNKNOWN"
+        for (name, feature), port in zip(layout.features.items(), layout.node_ports, strict=True)
     )
     return f"""\
 ClusterName={MACHINE}
-SlurmctldHost={layout.host}(127.0.0.1)
+SlurmctldHost={layout.host}({layout.address})
 SlurmctldPort={layout.controller_port}
 AuthType=auth/munge
 AuthInfo=socket={layout.munge_socket}
@@ -88,7 +97,7 @@ SlurmctldTimeout=30
 SlurmdTimeout=30
 MessageTimeout=20
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
+AccountingStorageHost={layout.address}
 AccountingStoragePort={layout.accounting_port}
 AccountingStoragePass={layout.munge_socket}
 AccountingStorageEnforce=associations,limits,qos
@@ -105,7 +114,7 @@ def slurmdbd_conf(layout: Layout) -> str:
 AuthType=auth/munge
 AuthInfo=socket={layout.munge_socket}
 DbdHost=localhost
-DbdAddr=127.0.0.1
+DbdAddr={layout.address}
 DbdPort={layout.accounting_port}
 SlurmUser={layout.user}
 LogFile={path}/log/slurmdbd.log

@@ -3,7 +3,8 @@
     python -m tests.world.superfacility --port 0 --state DIR --slurm real|model
 
 `--slurm real` uses the commands of the environment (PATH, SLURM_CONF: see tests.world.slurm).
-Ready line: {"api_base_url", "token_url", "client_id", "key_path", "user", "account", "admin_url", "machine"}.
+Ready line: {"api_base_url", "token_url", "client_id", "key_path", "user", "account", "admin_url", "machine",
+"time_zone"}.
 Admin paths: GET /ledger, GET /_log, GET, POST and DELETE /_faults, POST /_status, POST and DELETE /_outages, GET and
 POST /_clients, POST /_account, POST /_slurm (see admin.py, model/troubles.py).
 """
@@ -20,6 +21,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 is any free port")
+    parser.add_argument("--name", help="host name that clients use, in the URLs (default: --host)")
     parser.add_argument("--state", type=Path, help="directory of the client's key and the user's home")
     parser.add_argument("--slurm", choices=("real", "model"))
     parser.add_argument("--nodes", type=int, default=8, help="the model's nodes")
@@ -79,7 +82,8 @@ def read_arguments() -> argparse.Namespace:
     model.add_argument("--seed", type=int, default=0, help="of the model's chance")
     parser.add_argument("--latency-s", type=float, default=0.0, help="before each answer")
     parser.add_argument("--task-delay-s", type=float, default=0.0, help="before a task does its work")
-    parser.add_argument("--cache-s", type=float, default=0.0, help="age of a listing asked for with cached=true")
+    parser.add_argument("--cache-s", type=float, default=10.0, help="age of a listing asked for with cached=true")
+    parser.add_argument("--time-zone", default="UTC", help="the machine's; squeue and sacct write local time")
     parser.add_argument("--token-life-s", type=int, default=TOKEN_LIFE_S)
     parser.add_argument("--task-life-s", type=float, default=TASK_LIFE_S)
     parser.add_argument("--task-settle-s", type=float, default=0.0, help="a new task answers 500 for so long")
@@ -108,9 +112,9 @@ class Server(uvicorn.Server):
         yield
 
 
-def user_environment(home: Path, user: str) -> dict[str, str]:
+def user_environment(home: Path, user: str, time_zone: str) -> dict[str, str]:
     """Return what every command and every job of the facility's user inherits."""
-    return {"HOME": str(home), "USER": user, "LOGNAME": user}
+    return {"HOME": str(home), "USER": user, "LOGNAME": user, "TZ": time_zone}
 
 
 def model_options(options: argparse.Namespace) -> Options:
@@ -143,8 +147,8 @@ async def serve(options: argparse.Namespace) -> None:
     link = socket.socket()
     link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     link.bind((options.host, options.port))
-    base_url = f"http://{options.host}:{link.getsockname()[1]}"
-    environment = user_environment(home, options.user)
+    base_url = f"http://{options.name or options.host}:{link.getsockname()[1]}"
+    environment = user_environment(home, options.user, options.time_zone)
     slurm: Slurm
     ledger: Ledger
     troubles: Troubles | None = None
@@ -212,6 +216,7 @@ def _ready(options: argparse.Namespace, base_url: str, authority: Authority) -> 
         "account": options.account,
         "admin_url": base_url,
         "machine": MACHINE,
+        "time_zone": options.time_zone,
     }
 
 
@@ -230,6 +235,8 @@ def main() -> int:
             text = f"missing: {' '.join(missing)}" if missing else "SLURM_CONF is not set (see tests.world.slurm)"
             print(f"no real Slurm to serve: {text}", file=sys.stderr)
             return 2
+    os.environ["TZ"] = options.time_zone
+    time.tzset()
     asyncio.run(serve(options))
     return 0
 

@@ -84,6 +84,7 @@ def select(controller: Controller, words: Sequence[str]) -> Asked | Answer:
         text = option(options, "-S", "--starttime") or option(options, "-E", "--endtime")
         return Answer(1, "", f"Invalid time specification (pos=0): {text}\n")
     # An instant is shown in whole seconds: one within the last second has not passed yet.
+    controller.scheduler.reasons()
     window = (controller.clock.of_wall(since), controller.clock.of_wall(until + 1))
     found = [element for word in ids for element in controller.find(word)]
     batches = list({element.batch: None for element in found}) if ids else list(controller.batches.values())
@@ -95,7 +96,8 @@ def select(controller: Controller, words: Sequence[str]) -> Asked | Answer:
     for element in _records(controller, batches, chosen, duplicates=option(options, "-D", "--duplicates") is not None):
         state = element.state_at(seen_at) if lagging else element.state
         within = element.batch.submit_at <= window[1] and (element.end_at is None or element.end_at >= window[0])
-        if state is not None and within and (not states or state in states):
+        shown = bool(ids) or _was_eligible(element)
+        if state is not None and within and shown and (not states or state in states):
             records.append((element, state))
     return Asked(options, columns, option(options, "-X", "--allocations") is None, records)
 
@@ -133,6 +135,11 @@ def _records(
                 yield element
         if never and not any(element.raw_id == batch.job_id for element in batch.elements):
             yield next((element for element in never if element.state == PENDING), never[-1])
+
+
+def _was_eligible(element: Element) -> bool:
+    """Held and throttled jobs that never started are shown only to those who ask by id."""
+    return element.start_at is not None or element.reason not in ("JobHeldUser", "JobArrayTaskLimit")
 
 
 def _asked_for(batch: Batch, options: Mapping[str, str]) -> bool:

@@ -1,0 +1,1 @@
+"""A strict MonALISA as a program: receives ApMon over UDP; `python -m` runs it."""
