@@ -51,7 +51,7 @@ def submit_arrays(client: httpx.Client, agents: int, run_s: float) -> list[str]:
     for first in range(0, agents, ARRAY):
         count = min(ARRAY, agents - first)
         options = [f"-J nacre-bench-{first}", f"--array=0-{count - 1}", f"--comment=nacre:name=nacre-bench-{first}"]
-        text = script(f"# nacre: void_after={time.time() + 3600:.0f} run_s={run_s:g}", options=["-t 120", *options])
+        text = script(f"# nacre: void_after={time.time() + 3600:.0f} run_s={run_s:g}", options=["-t 2880", *options])
         ids.append(str(submit(client, text)["jobid"]))
     return ids
 

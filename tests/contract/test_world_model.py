@@ -378,3 +378,15 @@ def test_wrong_wishes_are_refused_in_words(facility: Facility, asked: dict[str, 
     """What the model cannot do is 400 with a reason; a real Slurm takes no wishes at all."""
     answer = httpx.post(facility.ready["admin_url"] + "/_slurm", json=asked)
     assert (answer.status_code, bool(answer.json()["error"])) == (400, True)
+
+
+def test_awkward_comments_come_through_whole(tmp_path: Path) -> None:
+    """Quotes, percent signs and backslashes in a comment are in both listings as they were given."""
+    awkward = 'a"b %s 100% \\n é'
+    with model(tmp_path, "--speed", "60") as (_, client):
+        for number in range(2):
+            submit(client, job(f"nacre-awkward-{number}", "--array=0-1", f"--comment='{awkward}'", line="run_s=60"))
+        assert {row["comment"] for row in jobs(client)} == {awkward}
+        eventually(lambda: not jobs(client))
+        rows = record(client, "nacre-awkward-0") + record(client, "nacre-awkward-1")
+        assert [row["comment"] for row in rows] == [awkward] * 4

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import getpass
 import json
 import os
@@ -237,6 +238,8 @@ def main() -> int:
             return 2
     os.environ["TZ"] = options.time_zone
     time.tzset()
+    # 100,000 job records are long-lived: looking through them again and again would take longer than listing them.
+    gc.set_threshold(500_000, 50, 50)
     asyncio.run(serve(options))
     return 0
 

@@ -33,6 +33,14 @@ class Record:
         self.nodes = 1 if step else batch.nodes
         self.cpus = controller.nodes.cpus * self.nodes if started else batch.nodes
 
+    def seconds(self) -> tuple[object, ...]:
+        """Return every instant as the listing shows it, and what else may differ between ended records."""
+        it, write = self.element, self.write
+        return (
+            write.second(self.start_at), write.second(it.end_at), write.second(it.submit_at),
+            write.second(it.eligible_at), self.waited_s(), it.suspended_s, it.own_reason, it.held, it.cancelled_by,
+        )  # fmt: skip
+
     def started(self) -> str:
         missing = "None" if self.ended else "Unknown"
         return self.write(self.start_at, missing=missing)
@@ -102,7 +110,6 @@ SHARED: dict[str, Callable[[Record], str]] = {
     "Submit": Record.submitted,
 }
 OF_JOB: dict[str, Callable[[Record], str]] = SHARED | {
-    "Comment": lambda it: it.batch.comment if it.ended else "",
     "Reason": lambda it: it.element.reason or "None",
     "Reserved": lambda it: span(it.waited_s(), padded=True),
     "ResvCPU": lambda it: span(it.waited_s(), padded=True),
@@ -110,6 +117,8 @@ OF_JOB: dict[str, Callable[[Record], str]] = SHARED | {
     "Priority": lambda it: "0" if it.element.held else str(it.batch.priority),
     "Suspended": lambda it: span(it.element.suspended_s, padded=True),
 }
+# What differs even between tasks of one array that ran side by side.
+OWN = frozenset({"JobID", "JobIDRaw", "DBIndex", "NodeList"})
 OF_STEP: dict[str, Callable[[Record], str]] = SHARED | {"ReqCPUS": lambda it: str(it.cpus)}
 
 
@@ -122,20 +131,34 @@ class Writer:
         self._columns = {name: name for name in columns}
         self._of_job = [OF_JOB[name] for name in self._columns if name in OF_JOB]
         self._of_step = [OF_STEP[name] for name in self._columns if name in OF_STEP]
-        self._templates: dict[Batch, tuple[Template, Template]] = {}
+        self._templates: dict[Batch, tuple[Template, Template, Template]] = {}
+        self._alike: dict[tuple[object, ...], Template] = {}
+        self._own = [OF_JOB[name] for name in self._columns if name in OWN]
 
     def all(self, rows: Iterable[tuple[Element, str, bool]]) -> Iterator[tuple[Template, tuple[str, ...]]]:
         """Yield each row's template and what fills its gaps."""
         controller, write = self._controller, self._instants
         for element, state, step in rows:
-            job_row, step_row = self._of(element.batch)
             record = Record(controller, write, element, state, step)
-            if step:
-                yield step_row, tuple([cell(record) for cell in self._of_step])
-            else:
-                yield job_row, tuple([cell(record) for cell in self._of_job])
+            key = (element.batch, state, step, record.run_s, record.seconds(), element.exit_code, element.exit_signal)
+            alike = self._alike.get(key) if record.ended else None
+            if alike is None:
+                template = self._of(element.batch)[2 if step else record.ended]
+                if not record.ended or element.raw_id is None:
+                    yield template, tuple([cell(record) for cell in (self._of_step if step else self._of_job)])
+                    continue
+                alike = self._alike[key] = template.filled(self._gaps(record))
+            yield alike, tuple([cell(record) for cell in self._own])
 
-    def _of(self, batch: Batch) -> tuple[Template, Template]:
+    def _gaps(self, record: Record) -> tuple[str, ...]:
+        """Return the cells of all records that ended alike: at the same seconds, in the same way, of one batch."""
+        of = OF_STEP if record.step else OF_JOB
+        return tuple(
+            ["%s" if name in OWN else of[name](record).replace("%", "%%") for name in self._columns if name in of]
+        )
+
+    def _of(self, batch: Batch) -> tuple[Template, Template, Template]:
+        """Return the rows of a batch that go on, that have ended (then with their comment), and of its steps."""
         known = self._templates.get(batch)
         if known is None:
             nodes = str(batch.nodes)
@@ -153,6 +176,7 @@ class Writer:
             step = SACCT_STEP_CONSTANTS | {"Account": batch.account, "NNodes": "1", "ReqNodes": "1"}
             known = self._templates[batch] = (
                 Template(self._columns, job, frozenset(OF_JOB), by_name=False),
+                Template(self._columns, job | {"Comment": batch.comment}, frozenset(OF_JOB), by_name=False),
                 Template(self._columns, step, frozenset(OF_STEP), by_name=False),
             )
         return known

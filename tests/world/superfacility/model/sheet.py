@@ -5,6 +5,7 @@ The same row comes out as a line (`a|b|c`) and as the API's JSON object by lower
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 
@@ -32,6 +33,13 @@ class Template:
         last = {header.lower(): column for column, header in columns.items()}
         pairs = {header: value(column) for header, column in last.items()}
         self._object = None if slips else json.dumps(pairs)
+
+    def filled(self, values: tuple[str, ...]) -> Template:
+        """Return this template with some gaps filled: a value of `%s` stays a gap, any other has its `%` doubled."""
+        template = copy.copy(self)
+        template._line = self._line.replace("%%", "%%%%") % values
+        template._object = None if self._object is None else self._object.replace("%%", "%%%%") % values
+        return template
 
     def line(self, values: Values) -> str:
         """Return one line of the text table."""

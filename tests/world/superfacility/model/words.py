@@ -26,6 +26,10 @@ class Instants:
         self._form = "%Y-%m-%dT%H:%M:%S" if form == "standard" else form
         self._known: dict[int, str] = {}
 
+    def second(self, model_time: float | None) -> int | None:
+        """Return the whole second that an instant is shown as."""
+        return None if model_time is None else int(self._clock.shown(model_time))
+
     def __call__(self, model_time: float | None, *, missing: str) -> str:
         if model_time is None:
             return missing
