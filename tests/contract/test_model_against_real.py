@@ -89,7 +89,7 @@ def listed(client: httpx.Client, table: str, name: str, kwargs: tuple[str, ...])
 def test_rows_of_a_life_are_the_same(both: Pair) -> None:
     """Held, running and ended, in squeue and in sacct: every column that does not tell a time is equal."""
     name = "nacre-life"
-    text = script("sleep 3; exit 3", options=[f"-J {name}", "-H", '--comment="nacre:a b"', "-o /dev/null"])
+    text = script("sleep 10; exit 3", options=[f"-J {name}", "-H", '--comment="nacre:a b"', "-o /dev/null"])
     ids = [submit(client, text)["jobid"] for client in both]
     compared(both, name)
     for client, job_id in zip(both, ids, strict=True):
