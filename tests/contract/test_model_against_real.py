@@ -43,6 +43,10 @@ def both(real_slurm: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
         Facility(model, "model").client() as on_model,
     ):  # fmt: skip
         yield on_real, on_model
+        # The real Slurm is shared by all tests of a session.
+        for client, ready in ((on_real, real), (on_model, model)):
+            run(client, f"scancel -u {ready['user']}")
+            eventually(lambda client=client: not jobs(client))  # type: ignore[misc]
 
 
 def plain(row: dict[str, str], table: str) -> dict[str, str]:
