@@ -7,6 +7,8 @@ from libs.events.messages import CentralLimits, DemandObserved
 
 MOST_BACK_OFF_S = 30.0
 MOST_DOUBLINGS = 16
+SPREAD = 0.1
+BURST_CHANGES = 10
 
 
 def demand(ce: str, at: datetime, by: str, free: FreeSlots, waiting: WaitingJobs | None) -> DemandObserved:
@@ -42,3 +44,18 @@ def back_off_s(interval_s: float, failures: int) -> float:
     if failures == 0:
         return interval_s
     return min(interval_s * 2.0 ** min(failures - 1, MOST_DOUBLINGS), max(interval_s, MOST_BACK_OFF_S))
+
+
+def pause_s(interval_s: float, failures: int, jitter: float) -> float:
+    """From the start of one poll to the next: interval or back-off, a tenth shorter to longer by `jitter` 0..1."""
+    return back_off_s(interval_s, failures) * (1.0 + SPREAD * (2.0 * jitter - 1.0))
+
+
+def longest_pause_s(interval_s: float) -> float:
+    """No pause is longer, whatever happens."""
+    return max(interval_s, MOST_BACK_OFF_S) * (1.0 + SPREAD)
+
+
+def is_worth_asking(changes: int, failures: int) -> bool:
+    """Whether so many changed job agents since the last poll bring the next one forward; never into a back-off."""
+    return failures == 0 and changes >= BURST_CHANGES

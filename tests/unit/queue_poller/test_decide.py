@@ -76,3 +76,19 @@ def test_back_off_grows_and_is_bounded(interval_s: float, failures: int) -> None
     found = decide.back_off_s(interval_s, failures)
     assert interval_s <= found <= max(interval_s, 30.0)
     assert found <= decide.back_off_s(interval_s, failures + 1)
+
+
+@given(st.floats(0.1, 600), st.integers(0, 99), st.floats(0, 1))
+def test_a_pause_is_its_back_off_give_or_take_a_tenth(interval_s: float, failures: int, jitter: float) -> None:
+    """Jitter spreads the polls, never beyond a tenth, and no pause is above the longest."""
+    plain_s = decide.back_off_s(interval_s, failures)
+    pause_s = decide.pause_s(interval_s, failures, jitter)
+    assert 0.9 * plain_s - 1e-6 <= pause_s <= 1.1 * plain_s + 1e-6
+    assert pause_s <= decide.longest_pause_s(interval_s) + 1e-6
+    assert decide.pause_s(interval_s, failures, 0.5) == pytest.approx(plain_s)
+
+
+@given(st.integers(0, 50), st.integers(0, 3))
+def test_only_a_burst_outside_a_back_off_brings_a_poll_forward(changes: int, failures: int) -> None:
+    """Fewer than ten changes wait for the next turn, and central services that fail are not asked sooner."""
+    assert decide.is_worth_asking(changes, failures) == (changes >= 10 and failures == 0)
