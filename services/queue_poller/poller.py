@@ -62,11 +62,14 @@ class Poller:
     async def _observe(self) -> DemandObserved:
         # The instant before asking, so that the demand is never older than it says.
         at = clock.now()
+        asked = site_map(settings.facts(self._ce))
         try:
+            if self._ce.mode == "shadow":
+                # Asking for free slots would write this host and version over those of the CE that runs.
+                counted = await self._client.waiting_jobs(asked)
+                return decide.shadow_demand(self._short_name, at, self._bus.by, self._ce.limits, counted)
             free = await self._client.free_slots(self._ce.host, self._ce.name)
-            waiting = None
-            if free.code == OPEN:
-                waiting = await self._client.waiting_jobs(site_map(settings.facts(self._ce)))
+            waiting = await self._client.waiting_jobs(asked) if free.code == OPEN else None
         except NacreError as error:
             return decide.unknown(self._short_name, at, self._bus.by, str(error))
         return decide.demand(self._short_name, at, self._bus.by, free, waiting)
