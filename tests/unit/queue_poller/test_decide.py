@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from libs.alice.answers import FreeSlots, WaitingJobs
 from libs.events.messages import CentralLimits, DemandObserved
+from libs.runtime.site import Limits
 from services.queue_poller import decide
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -92,3 +93,16 @@ def test_a_pause_is_its_back_off_give_or_take_a_tenth(interval_s: float, failure
 def test_only_a_burst_outside_a_back_off_brings_a_poll_forward(changes: int, failures: int) -> None:
     """Fewer than ten changes wait for the next turn, and central services that fail are not asked sooner."""
     assert decide.is_worth_asking(changes, failures) == (changes >= 10 and failures == 0)
+
+
+def test_shadow_demand_has_the_limits_of_the_site_file() -> None:
+    """The count is the broker's, the limits are ours and say so; without them, or without a count, it is unknown."""
+    limits = Limits(shadow_max_jobs=7, shadow_max_queued=3)
+    found = decide.shadow_demand("cpu", AT, "queue_poller/1", limits, WaitingJobs(49, 1))
+    assert (found.waiting, found.limits) == (49, CentralLimits(max_jobs=7, max_queued=3))
+    assert found.limits_from == "site_file"
+    found = decide.shadow_demand("cpu", AT, "queue_poller/1", limits, WaitingJobs(None, 0))
+    assert (found.waiting, "did not count (code 0)" in found.unknown_because) == (None, True)
+    for half in (Limits(), Limits(shadow_max_jobs=7), Limits(shadow_max_queued=3)):
+        found = decide.shadow_demand("cpu", AT, "queue_poller/1", half, WaitingJobs(49, 1))
+        assert "shadow_max_jobs" in found.unknown_because
