@@ -107,12 +107,13 @@ def main(ready: dict[str, Any], folder: Path) -> dict[str, Any]:
 
         waiting = machine.submit_job(SCRIPT.format(name="sfapi-cancel", lines="sleep 600"))
         seen["running"] = waiting.running(timeout=60).value
-        seen["jobs"] = sorted(job.name for job in machine.jobs(user=ready["user"]))
+        # Other tests share this Slurm and its user.
+        seen["jobs"] = sorted(job.name for job in machine.jobs(user=ready["user"]) if job.name.startswith("sfapi-"))
         seen["job"] = machine.job(waiting.jobid, command=JobCommand.squeue).state.value
         waiting.cancel(wait=True)
         seen["cancelled"] = waiting.state is JobState.CANCELLED
         seen["sacct"] = machine.job(waiting.jobid, command=JobCommand.sacct).state.value
-        seen["jobs_left"] = len(machine.jobs(user=ready["user"]))
+        seen["jobs_left"] = sum(job.name.startswith("sfapi-") for job in machine.jobs(user=ready["user"]))
 
         seen["run"] = machine.run("echo one two")
         seen["run_list"] = machine.run(["echo", "three"])
