@@ -43,6 +43,10 @@ def both(real_slurm: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
         Facility(model, "model").client() as on_model,
     ):  # fmt: skip
         yield on_real, on_model
+        # The real Slurm is shared by all tests of a session.
+        for client, ready in ((on_real, real), (on_model, model)):
+            run(client, f"scancel -u {ready['user']}")
+            eventually(lambda client=client: not jobs(client))  # type: ignore[misc]
 
 
 def plain(row: dict[str, str], table: str) -> dict[str, str]:
@@ -89,7 +93,7 @@ def listed(client: httpx.Client, table: str, name: str, kwargs: tuple[str, ...])
 def test_rows_of_a_life_are_the_same(both: Pair) -> None:
     """Held, running and ended, in squeue and in sacct: every column that does not tell a time is equal."""
     name = "nacre-life"
-    text = script("sleep 3; exit 3", options=[f"-J {name}", "-H", '--comment="nacre:a b"', "-o /dev/null"])
+    text = script("sleep 10; exit 3", options=[f"-J {name}", "-H", '--comment="nacre:a b"', "-o /dev/null"])
     ids = [submit(client, text)["jobid"] for client in both]
     compared(both, name)
     for client, job_id in zip(both, ids, strict=True):

@@ -7,8 +7,8 @@ POST /_slurm (the model only, see model.troubles).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -25,79 +25,81 @@ from tests.world.superfacility.oauth import Authority
 Change = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 
-def admin_routes(
-    *,
-    faults: Faults,
-    authority: Authority,
-    facility: Facility,
-    compute: Compute,
-    ledger: Ledger,
-    log: Any,
-    troubles: Troubles | None,
-) -> list[Route]:
-    """Return the admin's routes; a wrong request is 400 with {"error"}."""
+@dataclass(frozen=True)
+class Admin:
+    """What the admin may look at and change; `troubles` is there when Slurm is the model."""
 
-    async def show_ledger(_request: Request) -> Response:
+    faults: Faults
+    authority: Authority
+    facility: Facility
+    compute: Compute
+    ledger: Ledger
+    log: Iterable[dict[str, Any]]
+    troubles: Troubles | None
+
+    def routes(self) -> list[Route]:
+        """Return the admin's routes; a wrong request is 400 with {"error"}."""
+        return [
+            Route("/ledger", self._show_ledger),
+            Route("/_log", self._show_log),
+            _route("/_faults", get=self._show_faults, post=self._add_fault, delete=self._clear_faults),
+            _route("/_status", post=self._set_status),
+            _route("/_outages", post=self._add_outage, delete=self._clear_outages),
+            _route("/_clients", get=self._show_clients, post=self._change_client),
+            _route("/_account", post=self._set_account),
+            _route("/_slurm", post=self._trouble),
+        ]
+
+    async def _show_ledger(self, _request: Request) -> Response:
         try:
-            return JSONResponse(await ledger.rows())
+            return JSONResponse(await self.ledger.rows())
         except RuntimeError as error:
             return JSONResponse({"error": str(error)}, 503)
 
-    async def show_log(_request: Request) -> Response:
-        return JSONResponse(list(log))
+    async def _show_log(self, _request: Request) -> Response:
+        return JSONResponse(list(self.log))
 
-    async def clear_faults() -> Any:
-        faults.clear()
-        return faults.rows()
+    async def _show_faults(self) -> Any:
+        return self.faults.rows()
 
-    async def add_fault(asked: Mapping[str, Any]) -> Any:
-        fault = faults.add(asked)
-        if fault.kind == "stale_cache":
-            fault.snapshot = await compute.snapshot()
+    async def _clear_faults(self) -> Any:
+        self.faults.clear()
+        return self.faults.rows()
+
+    async def _add_fault(self, asked: Mapping[str, Any]) -> Any:
+        snapshot = await self.compute.snapshot() if asked.get("kind") == "stale_cache" else None
+        fault = self.faults.add(asked)
+        fault.snapshot = snapshot
         return fault.row()
 
-    async def status(asked: Mapping[str, Any]) -> Any:
-        return facility.set_status(asked)
+    async def _set_status(self, asked: Mapping[str, Any]) -> Any:
+        return self.facility.set_status(asked)
 
-    async def add_outage(asked: Mapping[str, Any]) -> Any:
-        outage = facility.add_outage(asked)
-        if troubles is not None and (window := facility.maintenance(outage)) is not None:
-            troubles.outage(*window)
+    async def _add_outage(self, asked: Mapping[str, Any]) -> Any:
+        outage = self.facility.add_outage(asked)
+        if self.troubles is not None and (window := self.facility.maintenance(outage)) is not None:
+            self.troubles.outage(*window)
         return outage
 
-    async def clear_outages() -> Any:
-        facility.clear_outages()
-        if troubles is not None:
-            troubles.cancel_outages()
+    async def _clear_outages(self) -> Any:
+        self.facility.clear_outages()
+        if self.troubles is not None:
+            self.troubles.cancel_outages()
         return []
 
-    async def clients() -> Any:
-        return [asdict(client) for client in authority.clients.values()]
+    async def _show_clients(self) -> Any:
+        return [asdict(client) for client in self.authority.clients.values()]
 
-    async def change_client(asked: Mapping[str, Any]) -> Any:
-        return authority.change(asked)
+    async def _change_client(self, asked: Mapping[str, Any]) -> Any:
+        return self.authority.change(asked)
 
-    async def account(asked: Mapping[str, Any]) -> Any:
-        return facility.set_account(asked)
+    async def _set_account(self, asked: Mapping[str, Any]) -> Any:
+        return self.facility.set_account(asked)
 
-    async def slurm(asked: Mapping[str, Any]) -> Any:
-        if troubles is None:
+    async def _trouble(self, asked: Mapping[str, Any]) -> Any:
+        if self.troubles is None:
             raise ValueError("only the model of Slurm can be told what to do")
-        return troubles.act(asked)
-
-    async def rows() -> Any:
-        return faults.rows()
-
-    return [
-        Route("/ledger", show_ledger),
-        Route("/_log", show_log),
-        _route("/_faults", get=rows, post=add_fault, delete=clear_faults),
-        _route("/_status", post=status),
-        _route("/_outages", post=add_outage, delete=clear_outages),
-        _route("/_clients", get=clients, post=change_client),
-        _route("/_account", post=account),
-        _route("/_slurm", post=slurm),
-    ]
+        return self.troubles.act(asked)
 
 
 def _route(

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from tests.world.superfacility.admin import admin_routes
+from tests.world.superfacility.admin import Admin
 from tests.world.superfacility.compute import Compute
 from tests.world.superfacility.compute_app import compute_routes, file_routes
 from tests.world.superfacility.facility import RESOURCES, Facility
@@ -73,10 +73,10 @@ def build_app(parts: Parts) -> Starlette:
     return Starlette(
         routes=[
             Route(TOKEN_PATH, token, methods=["POST"]),
-            *admin_routes(
+            *Admin(
                 faults=parts.faults, authority=parts.authority, facility=parts.facility, compute=parts.compute,
                 ledger=parts.ledger, log=parts.log, troubles=parts.troubles,
-            ),
+            ).routes(),
             Mount(API_PATH, routes=api),
         ],
         exception_handlers={HTTPException: _refused},

@@ -109,11 +109,11 @@ class Compute:
         return Snapshot([] if isinstance(queued, Answer) else queued, [] if isinstance(recorded, Answer) else recorded)
 
     async def _listing(self, argv: tuple[str, ...], page: slice, *, cached: bool) -> list[str] | Answer:
-        if self._cache_s <= 0:
+        if self._cache_s <= 0 or not cached:
             return await self._slurm.listing(argv, directory=self._home, page=page)
         now = time.monotonic()
         known = self._cache.get(argv)
-        if cached and known is not None and now - known[0] < self._cache_s:
+        if known is not None and now - known[0] < self._cache_s:
             return known[1][page]
         rows = await self._slurm.listing(argv, directory=self._home)
         if isinstance(rows, Answer):
