@@ -59,9 +59,14 @@ class JobAgentToken:
 
 @dataclass(frozen=True)
 class Pong:
-    """The answer to PingRequest: what the server tells about itself, such as `hostname`."""
+    """The answer to PingRequest: what the server tells about itself, such as `hostname`, and about us.
+
+    `account` and `roles` are those of the principal that the server sent back, empty when it filled none in.
+    """
 
     server_info: dict[str, str]
+    account: str = ""
+    roles: tuple[str, ...] = ()
 
 
 def answer(value: TopLevel, class_name: str) -> Instance:
@@ -137,6 +142,16 @@ def job_agent_token(reply: Instance) -> JobAgentToken:
 
 
 def pong(reply: Instance) -> Pong:
-    """What the server says of itself; empty when it says nothing."""
+    """What the server says of itself and of us; empty when it says nothing."""
     info = java_values.map_of(reply.get("serverInfo")) or {}
-    return Pong({key: java_values.text_of(value) or "" for key, value in info.items() if isinstance(value, str)})
+    server_info = {key: java_values.text_of(value) or "" for key, value in info.items() if isinstance(value, str)}
+    principal = reply.get("requester_euid")
+    if not isinstance(principal, Instance):
+        return Pong(server_info)
+    roles = java_values.set_of(principal.get("roles")) or []
+    account = principal.get("username")
+    return Pong(
+        server_info,
+        account=account if isinstance(account, str) else "",
+        roles=tuple(sorted(role for role in roles if isinstance(role, str))),
+    )

@@ -14,8 +14,10 @@ from typing import Self
 from libs.alice import answers, identity
 from libs.alice.answers import FreeSlots, JobAgentToken, Pong, WaitingJobs
 from libs.alice.connection import Connection, Lost, Settings
+from libs.alice.identity import Loaded
 from libs.alice.java_values import Plain
 from libs.alice.nodes import Instance
+from libs.alice.peer import Peer
 from libs.alice.requests import (
     CLASS_NAMES,
     FreeSlotsRequest,
@@ -60,9 +62,9 @@ class CentralServices:
     ) -> None:
         await self.close()
 
-    def check_files(self) -> str:
-        """Read certificate, key and trust anchors once; gives our subject in ALICE's form. Misconfigured if unfit."""
-        return identity.load(self._settings.identity, verify_name=self._settings.verify_name).subject
+    def check_files(self) -> Loaded:
+        """Read certificate, key and trust anchors once; gives what they say. Misconfigured if unfit."""
+        return identity.load(self._settings.identity, verify_name=self._settings.verify_name)
 
     async def free_slots(self, host: str, ce: str) -> FreeSlots:
         """The CE's code and limits; `ce` is `ALICE::<site>::<ce>`. The central services note that this CE is alive."""
@@ -79,6 +81,11 @@ class CentralServices:
     async def ping(self) -> Pong:
         """What the server says of itself."""
         return answers.pong(await self._ask(PingRequest()))
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who answers on the kept connection; None without one."""
+        return self._connection.peer if self._connection else None
 
     async def close(self) -> None:
         """Close the connection, after the request under way; the next request opens a new one."""

@@ -7,7 +7,7 @@ import ssl
 import uuid
 from dataclasses import dataclass
 
-from libs.alice import identity
+from libs.alice import identity, peer
 from libs.alice.identity import Identity, Loaded
 from libs.alice.nodes import MAGIC, TopLevel
 from libs.alice.reader import Reader
@@ -100,6 +100,11 @@ class Connection:
             await made._headers()
             undo.pop_all()
         return made
+
+    @property
+    def peer(self) -> peer.Peer | None:
+        """Who answers, None when it showed no certificate."""
+        return peer.of(self._outgoing)
 
     async def exchange(self, request: Request, request_id: int) -> TopLevel:
         """Send the request, wait for its reply and give it unchecked."""

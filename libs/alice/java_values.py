@@ -155,6 +155,11 @@ def map_of(value: Value) -> dict[str, Value] | None:
     return {text_of(key) or "": item for key, item in zip(items[::2], items[1::2], strict=True)}
 
 
+def set_of(value: Value) -> list[Value] | None:
+    """The items of a HashSet (or LinkedHashSet), None for null and for any other set."""
+    return _contents(value, descriptors.HASH_SET)
+
+
 def bytes_of(value: Value) -> bytes:
     """The content of a byte[]; Malformed for anything else."""
     if isinstance(value, Array) and isinstance(value.items, bytes):

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from libs.bus.bucket import Bucket, Mirror
+from libs.bus.hints import hinted
 from libs.bus.history import Seen, history, tap
 from libs.bus.latest import Latest
 from libs.bus.lease import Work, hold
@@ -98,6 +100,12 @@ class Bus:
         with self._told_of_reconnects(value.resync):
             async with value.following():
                 yield value
+
+    def hinted(
+        self, topic: subjects.Topic[Any], scope: str, hint: Callable[[], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Call `hint` for each message of one topic and scope that comes while followed; some may be missed."""
+        return hinted(self._nc, topic.subject(scope), hint)
 
     def history(self, stream: subjects.Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
         """What a stream holds under a subject pattern since an instant, oldest first, then ends."""

@@ -36,12 +36,14 @@ class DemandObserved(Event, frozen=True, kw_only=True):
     """What the central services answered for one CE.
 
     `waiting` grid jobs and `limits` are None when unknown; `unknown_because` says why, and is empty when known.
-    A CE that is `locked` centrally is known, whether or not `waiting` was asked.
+    A CE that is `locked` centrally is known, whether or not `waiting` was asked. `limits_from` is `site_file` in shadow
+    mode, where the central services are not asked for limits.
     """
 
     ce: str
     waiting: int | None = None
     limits: CentralLimits | None = None
+    limits_from: Literal["central_services", "site_file"] = "central_services"
     locked: bool = False
     unknown_because: str = ""
 

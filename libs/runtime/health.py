@@ -27,6 +27,11 @@ class Health:
         """The loop came round, and will again within so many seconds, or it hangs."""
         self._beats[loop] = (clock.monotonic_s(), within_s)
 
+    def over(self, loop: str) -> None:
+        """The loop ended in good order: it neither hangs nor says anything of this process any more."""
+        self._beats.pop(loop, None)
+        self._conditions.pop(loop, None)
+
     def not_ready(self) -> dict[str, str]:
         """Condition -> why it does not hold; empty when ready. A service that has said nothing yet is not ready."""
         if not self._conditions:

@@ -24,15 +24,44 @@ async def reconcile(
     wake: asyncio.Event | None = None,
     floor_s: float = 0.0,
     step_bound_s: float = 300.0,
+    pause_s: Callable[[], float] | None = None,
 ) -> None:
     """Take `step` at once, then each `every_s`, or when `wake` is set but at least `floor_s` after the last start.
 
+    `pause_s` is asked after each step how long after its start the next one comes, at most `every_s`.
     Ends when `stop` is set, after the step under way. Permanent errors and bugs end the loop and propagate.
     """
+    try:
+        await _loop(
+            name,
+            step,
+            pause_s=lambda: min(pause_s(), every_s) if pause_s else every_s,
+            beat_s=every_s + step_bound_s,
+            stop=stop,
+            health=health,
+            wake=wake or asyncio.Event(),
+            floor_s=floor_s,
+        )
+    except asyncio.CancelledError:
+        # Who loses its lease stands by for as long as it takes: a loop that was cancelled does not hang.
+        health.over(name)
+        raise
+
+
+async def _loop(
+    name: str,
+    step: Callable[[], Awaitable[None]],
+    *,
+    pause_s: Callable[[], float],
+    beat_s: float,
+    stop: asyncio.Event,
+    health: Health,
+    wake: asyncio.Event,
+    floor_s: float,
+) -> None:
     trouble = ""
-    wake = wake or asyncio.Event()
     while not stop.is_set():
-        health.beat(name, every_s + step_bound_s)
+        health.beat(name, beat_s)
         wake.clear()
         started_s = clock.monotonic_s()
         try:
@@ -48,7 +77,7 @@ async def reconcile(
                 log.info("%s: works again", name)
             trouble = ""
         spent_s = clock.monotonic_s() - started_s
-        await either(wake, stop, max(0.0, every_s - spent_s))
+        await either(wake, stop, max(0.0, pause_s() - spent_s))
         if wake.is_set():
             await either(stop, stop, max(0.0, floor_s - (clock.monotonic_s() - started_s)))
 

@@ -53,6 +53,7 @@ class Context:
 
 
 Serve = Callable[[Context], Awaitable[None]]
+Once = Callable[[Context], Awaitable[int]]
 AddOptions = Callable[[argparse.ArgumentParser], None]
 
 
@@ -63,21 +64,35 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(
-    service: str, serve: Serve, add_options: AddOptions | None = None, arguments: Sequence[str] | None = None
+    service: str,
+    serve: Serve,
+    add_options: AddOptions | None = None,
+    arguments: Sequence[str] | None = None,
+    *,
+    once: Once | None = None,
 ) -> int:
-    """Run `serve` until it ends or a signal asks it to; gives the exit code. `serve` returns soon after `stop`."""
+    """Run `serve` until it ends or a signal asks it to; gives the exit code. `serve` returns soon after `stop`.
+
+    With `once` the service has the option --once: then only that runs, without HTTP port, telemetry and signals of a
+    service, and gives the exit code itself.
+    """
     parser = _Parser(
         prog=f"python -m services.{service}", epilog=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--config", metavar="FILE", help="the site file (default: NACRE_CONFIG)")
     parser.add_argument("--log-format", choices=["json", "console"], help="default: console in a terminal, else json")
+    parser.set_defaults(once=False)
+    if once:
+        parser.add_argument("--once", action="store_true", help="look once, print a report and end")
     if add_options:
         add_options(parser)
     options = parser.parse_args(arguments)
-    logs.set_up(service, options.log_format or "")
+    # A person asked for a report and wants lines.
+    form = options.log_format or ("console" if options.once else "")
+    logs.set_up(service, form)
     try:
         environment = site_file.environment()
-        logs.set_up(service, options.log_format or environment.log_format, environment.log_level)
+        logs.set_up(service, form or environment.log_format, environment.log_level)
         path = options.config or environment.config
         if not path:
             raise Misconfigured("no site file: give --config FILE or set NACRE_CONFIG")
@@ -91,6 +106,8 @@ def run(
         )
         listen = environment.http_listen or site.telemetry.http_listen
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if once and options.once:
+                return runner.run(_awaited(once(context)))
             runner.run(_run(context, serve, listen))
     except NacreError as error:
         log.error("%s", error)
@@ -104,6 +121,10 @@ def run(
             log.error("%s", leaf)
         return max(exit_code(leaf) for leaf in _leaves(named))
     return 0
+
+
+async def _awaited(code: Awaitable[int]) -> int:
+    return await code
 
 
 async def _run(context: Context, serve: Serve, listen: str) -> None:

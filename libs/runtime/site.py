@@ -36,7 +36,10 @@ class Identity(_Table, frozen=True, kw_only=True):
 
 
 class CentralServices(_Table, frozen=True, kw_only=True):
-    """ALICE's central services: where, and as whom. `ca` is a PEM file or a directory of trust anchors."""
+    """ALICE's central services: where, and as whom. `ca` is a PEM file or a directory of trust anchors.
+
+    Each CE is polled every `poll_interval_s`, sooner after a burst of changed job agents, never within `poll_floor_s`.
+    """
 
     host: str = "alice-jcentral.cern.ch"
     port: Positive = 8098
@@ -47,6 +50,7 @@ class CentralServices(_Table, frozen=True, kw_only=True):
     verify_name: bool = True
     read_timeout_s: Seconds = 60.0
     poll_interval_s: Seconds = 60.0
+    poll_floor_s: Seconds = 10.0
 
 
 class Machine(_Table, frozen=True, kw_only=True):
@@ -97,11 +101,16 @@ class Agent(_Table, frozen=True, kw_only=True):
 
 
 class Limits(_Table, frozen=True, kw_only=True):
-    """Bounds of our own, beside ALICE's and Slurm's."""
+    """Bounds of our own, beside ALICE's and Slurm's.
+
+    `shadow_max_jobs` and `shadow_max_queued` stand for ALICE's limits in shadow mode, where they are not asked.
+    """
 
     agents_per_submission: Annotated[int, Meta(ge=1, le=1000)] = 500
     agents_per_decision: Positive = 500
     user_jobs_in_qos: Positive = 5000
+    shadow_max_jobs: Count | None = None
+    shadow_max_queued: Count | None = None
 
 
 class Ce(_Table, frozen=True, kw_only=True):
@@ -109,12 +118,14 @@ class Ce(_Table, frozen=True, kw_only=True):
 
     `ttl_s` is how long an agent may run grid jobs, `cores` 0 means the whole node.
     `demand_max_age_s` and `listing_max_age_s`: older observations count as unknown. `match_lag_s`: how long a started
-    agent may take to pull its first grid job.
+    agent may take to pull its first grid job. `mode`: in shadow all is observed, decided and journalled, but nothing is
+    submitted nor told to anyone, while another CE runs under the same name.
     """
 
     name: Annotated[str, Meta(pattern=r"^[^:]+::[^:]+::[^:]+$")]
     host: str
     machine: ShortName
+    mode: typing.Literal["active", "shadow"] = "active"
     batch: Batch
     agent: Agent
     limits: Limits = Limits()
@@ -228,6 +239,11 @@ def _refuse_inconsistent(site: Site, path: str | Path) -> None:
             hint = _nearest(ce.machine, site.machine)
             raise Misconfigured(
                 f"site file {path}: ce.{short_name}.machine is {ce.machine!r}, which has no table{hint}"
+            )
+        if ce.mode == "shadow" and None in (ce.limits.shadow_max_jobs, ce.limits.shadow_max_queued):
+            raise Misconfigured(
+                f"site file {path}: ce.{short_name}.mode is 'shadow', in which ALICE's limits are not asked: "
+                f"set shadow_max_jobs and shadow_max_queued in ce.{short_name}.limits"
             )
         if ce.ttl_s >= ce.batch.time_limit_s:
             raise Misconfigured(

@@ -67,6 +67,13 @@ class Renewer:
         with self._tracer.start_as_current_span("credentials"):
             await self._tell(observed, now)
 
+    def close(self) -> None:
+        """Another instance may watch from now on: no timer is left, and nothing is said of what was seen."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for name in self._said:
+            self._health.over(name)
+
     def _host(self, host: sources.HostCertificate, now: datetime) -> Credential:
         source = str(self._site.credentials.host_certificate_directory)
         if host.certificate is None:

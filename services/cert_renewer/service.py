@@ -18,26 +18,31 @@ log = logging.getLogger(__name__)
 
 
 async def serve(context: Context) -> None:
-    """Watch and renew until asked to stop. Misconfigured when files are missing or unfit at the start."""
+    """Watch and renew while this instance holds the lease. Misconfigured when files are unfit at the start."""
     credentials = context.site.credentials
     central = Settings.of(context.site.central_services)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(CentralServices(central))
         client.check_files()
         _check(credentials)
-        if removed := token_file.sweep(credentials.token_file, clock.now()):
-            log.info("removed %d half-written token files of killed processes", removed)
         bus = await stack.enter_async_context(connection.attached(context))
-        renewer = Renewer(context.site, client, bus, context.health)
-        await reconcile(
-            "credentials",
-            renewer.step,
-            every_s=credentials.check_interval_s,
-            wake=renewer.wake,
-            floor_s=1.0,
-            stop=context.stop,
-            health=context.health,
-        )
+
+        async def work(fence: int) -> None:
+            if removed := token_file.sweep(credentials.token_file, clock.now()):
+                log.info("removed %d half-written token files of killed processes", removed)
+            with contextlib.closing(Renewer(context.site, client, bus, context.health)) as renewer:
+                await reconcile(
+                    "credentials",
+                    renewer.step,
+                    every_s=credentials.check_interval_s,
+                    wake=renewer.wake,
+                    floor_s=1.0,
+                    stop=context.stop,
+                    health=context.health,
+                )
+
+        # Two writers of one token file would each replace what the other has just told of.
+        await bus.hold("cert_renewer.active", work, stop=context.stop, health=context.health)
 
 
 def _check(credentials: Credentials) -> None:

@@ -2,11 +2,16 @@
 
 from datetime import datetime
 
+import msgspec
+
 from libs.alice.answers import OPEN, FreeSlots, WaitingJobs
 from libs.events.messages import CentralLimits, DemandObserved
+from libs.runtime.site import Limits
 
 MOST_BACK_OFF_S = 30.0
 MOST_DOUBLINGS = 16
+SPREAD = 0.1
+BURST_CHANGES = 10
 
 
 def demand(ce: str, at: datetime, by: str, free: FreeSlots, waiting: WaitingJobs | None) -> DemandObserved:
@@ -16,11 +21,22 @@ def demand(ce: str, at: datetime, by: str, free: FreeSlots, waiting: WaitingJobs
     if free.code != OPEN or free.max_jobs is None or free.max_queued is None:
         return unknown(ce, at, by, f"free slots: {free.meaning}")
     limits = CentralLimits(max_jobs=free.max_jobs, max_queued=free.max_queued)
+    return _counted(DemandObserved(at=at, by=by, ce=ce, limits=limits), waiting)
+
+
+def shadow_demand(ce: str, at: datetime, by: str, limits: Limits, waiting: WaitingJobs) -> DemandObserved:
+    """The demand of a CE in shadow mode: free slots are not asked, the site file's limits stand for ALICE's."""
+    if limits.shadow_max_jobs is None or limits.shadow_max_queued is None:
+        return unknown(ce, at, by, "shadow mode without limits.shadow_max_jobs and limits.shadow_max_queued")
+    stand_in = CentralLimits(max_jobs=limits.shadow_max_jobs, max_queued=limits.shadow_max_queued)
+    return _counted(DemandObserved(at=at, by=by, ce=ce, limits=stand_in, limits_from="site_file"), waiting)
+
+
+def _counted(limited: DemandObserved, waiting: WaitingJobs | None) -> DemandObserved:
     if waiting is None or waiting.count is None:
         code = "" if waiting is None or waiting.code is None else f" (code {waiting.code})"
-        why = f"waiting jobs: the broker did not count{code}"
-        return DemandObserved(at=at, by=by, ce=ce, limits=limits, unknown_because=why)
-    return DemandObserved(at=at, by=by, ce=ce, limits=limits, waiting=waiting.count)
+        return msgspec.structs.replace(limited, unknown_because=f"waiting jobs: the broker did not count{code}")
+    return msgspec.structs.replace(limited, waiting=waiting.count)
 
 
 def unknown(ce: str, at: datetime, by: str, why: str) -> DemandObserved:
@@ -42,3 +58,18 @@ def back_off_s(interval_s: float, failures: int) -> float:
     if failures == 0:
         return interval_s
     return min(interval_s * 2.0 ** min(failures - 1, MOST_DOUBLINGS), max(interval_s, MOST_BACK_OFF_S))
+
+
+def pause_s(interval_s: float, failures: int, jitter: float) -> float:
+    """From the start of one poll to the next: interval or back-off, a tenth shorter to longer by `jitter` 0..1."""
+    return back_off_s(interval_s, failures) * (1.0 + SPREAD * (2.0 * jitter - 1.0))
+
+
+def longest_pause_s(interval_s: float) -> float:
+    """No pause is longer, whatever happens."""
+    return max(interval_s, MOST_BACK_OFF_S) * (1.0 + SPREAD)
+
+
+def is_worth_asking(changes: int, failures: int) -> bool:
+    """Whether so many changed job agents since the last poll bring the next one forward; never into a back-off."""
+    return failures == 0 and changes >= BURST_CHANGES

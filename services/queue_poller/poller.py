@@ -1,6 +1,8 @@
 """Polls for one CE: ask, say what it means, publish."""
 
+import asyncio
 import logging
+import random
 
 from opentelemetry import metrics, trace
 
@@ -20,20 +22,25 @@ log = logging.getLogger(__name__)
 
 
 class Poller:
-    """One CE with its own connection to the central services; `step` is one poll."""
+    """One CE with its own connection to the central services; `step` is one poll, `pause_s` says when the next is due.
+
+    `wake` is set when so many job agents changed that the demand is worth another look.
+    """
 
     def __init__(
         self, short_name: str, ce: Ce, client: CentralServices, bus: Bus, *, interval_s: float, health: Health
     ) -> None:
+        self.wake = asyncio.Event()
         self._short_name = short_name
         self._ce = ce
         self._interval_s = interval_s
         self._client = client
         self._bus = bus
         self._health = health
+        self._condition = f"central services for {short_name}"
         self._state = ""
         self._failures = 0
-        self._resume_s = 0.0
+        self._changes = 0
         self._tracer = trace.get_tracer("nacre.queue_poller")
         meter = metrics.get_meter("nacre.queue_poller")
         self._polls = meter.create_counter("nacre_polls", description="polls of the central services, by result")
@@ -41,24 +48,28 @@ class Poller:
         self._asked = meter.create_histogram("nacre_poll_duration", unit="s", description="time the answers took")
 
     async def step(self) -> None:
-        """Ask and publish, unless an earlier failure says to wait longer. Transient only when the bus is away."""
+        """Ask and publish. Transient only when the bus is away."""
         started_s = clock.monotonic_s()
-        if started_s < self._resume_s:
-            return
+        self._changes = 0
         with self._tracer.start_as_current_span("poll", attributes={"nacre.ce": self._short_name}):
             observed = await self._observe()
             self._note(observed, clock.monotonic_s() - started_s)
-            self._resume_s = started_s + self._pause_s()
+            if self._failures:
+                # Whatever changed meanwhile, a back-off is kept.
+                self.wake.clear()
             await self._bus.publish(subjects.DEMAND_OBSERVED, self._short_name, observed)
 
     async def _observe(self) -> DemandObserved:
         # The instant before asking, so that the demand is never older than it says.
         at = clock.now()
+        asked = site_map(settings.facts(self._ce))
         try:
+            if self._ce.mode == "shadow":
+                # Asking for free slots would write this host and version over those of the CE that runs.
+                counted = await self._client.waiting_jobs(asked)
+                return decide.shadow_demand(self._short_name, at, self._bus.by, self._ce.limits, counted)
             free = await self._client.free_slots(self._ce.host, self._ce.name)
-            waiting = None
-            if free.code == OPEN:
-                waiting = await self._client.waiting_jobs(site_map(settings.facts(self._ce)))
+            waiting = await self._client.waiting_jobs(asked) if free.code == OPEN else None
         except NacreError as error:
             return decide.unknown(self._short_name, at, self._bus.by, str(error))
         return decide.demand(self._short_name, at, self._bus.by, free, waiting)
@@ -72,16 +83,25 @@ class Poller:
         self._asked.record(spent_s, {"ce": self._short_name})
         if observed.waiting is not None:
             self._waiting.set(observed.waiting, {"ce": self._short_name})
-        condition = f"central services for {self._short_name}"
         if is_known:
-            self._health.good(condition)
+            self._health.good(self._condition)
         else:
-            self._health.bad(condition, observed.unknown_because)
+            self._health.bad(self._condition, observed.unknown_because)
         state = decide.state(observed)
         if state != self._state:
             log.log(logging.INFO if result == "known" else logging.WARNING, "%s: %s", self._ce.name, state)
         self._state = state
 
-    def _pause_s(self) -> float:
-        # The loop itself waits one interval; its timer may come a little early, which must not cost a whole turn.
-        return decide.back_off_s(self._interval_s, self._failures) - self._interval_s / 2
+    def pause_s(self) -> float:
+        """How long after the start of the last poll the next one is due."""
+        return decide.pause_s(self._interval_s, self._failures, random.random())
+
+    def agent_changed(self) -> None:
+        """A job agent of this CE changed."""
+        self._changes += 1
+        if decide.is_worth_asking(self._changes, self._failures):
+            self.wake.set()
+
+    def leave(self) -> None:
+        """Another instance may poll from now on: this one says nothing of the central services any more."""
+        self._health.over(self._condition)

@@ -6,8 +6,9 @@
                         user_jobs_in_qos limit - user_jobs_in_qos - unlisted of every CE,
                         agents_per_decision))
 
-and 0 when anything needed is unknown or stale, when the CE is locked, in an outage, or while backing off. With constant
-demand and no starts, the total ever submitted never exceeds ceil(waiting / grid_jobs_per_agent).
+and 0 when anything needed is unknown or stale, when the CE is locked, in an outage, while backing off, or in shadow
+mode, where the number it would have been is told. With constant demand and no starts, the total
+ever submitted never exceeds ceil(waiting / grid_jobs_per_agent).
 """
 
 import math
@@ -132,7 +133,8 @@ def decide(
     if closed is not None:
         bound, reason = closed
         return Decision(submit=0, bound=bound, why=f"0 submitted because {reason}", limits={})
-    return _bounded(ce, inputs)
+    decision = _bounded(ce, inputs)
+    return _shadow(decision) if ce.mode == "shadow" else decision
 
 
 def _unknown(
@@ -181,6 +183,11 @@ def _outage(ce: Ce, facility: FacilityObserved | None, now: datetime) -> tuple[s
         if outage.start_at <= now < outage.end_at:
             return "outage", f"{ce.machine} is in the outage {outage.name!r} until {outage.end_at:%Y-%m-%d %H:%M} UTC"
     return None
+
+
+def _shadow(decision: Decision) -> Decision:
+    why = f"0 submitted because the CE is in shadow mode; active it would be: {decision.why}"
+    return msgspec.structs.replace(decision, submit=0, bound="shadow", why=why)
 
 
 def _bounded(ce: Ce, inputs: DecisionInputs) -> Decision:

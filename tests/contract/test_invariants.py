@@ -85,7 +85,7 @@ MUTANTS = {
         "tests/unit/test_house_rules.py::test_services_publish_only_what_the_table_gives_them",
     ),
     "6 the timer wakes, too": (
-        "libs/runtime/reconcile.py", "max(0.0, every_s - spent_s)", "None",
+        "libs/runtime/reconcile.py", "max(0.0, pause_s() - spent_s)", "None",
         "tests/unit/runtime/test_reconcile.py::test_transient_goes_on_permanent_ends",
     ),
     "7 the ring is bounded": (

@@ -268,7 +268,7 @@ async def test_unusable_files_say_what_to_do(authority: Authority, tmp_path: Pat
     for words, changes in cases.items():
         with pytest.raises(Misconfigured, match=words):
             CentralServices(files(good, **changes)).check_files()
-    assert CentralServices(files(good, ca=tmp_path)).check_files() == "/C=ch/O=Test/CN=client"
+    assert CentralServices(files(good, ca=tmp_path)).check_files().subject == "/C=ch/O=Test/CN=client"
 
 
 async def test_an_expired_certificate_is_named_before_the_server_is_asked(authority: Authority) -> None:

@@ -341,3 +341,20 @@ async def test_nats_killed_between_decisions(stage: Stage, nats_server: NatsServ
         found = await stage.until(lambda found: states(found) == ["accepted", "accepted"], 40)
         assert [one.agents for one in found] == [2, 1]
     assert stage.posts() == 2
+
+
+async def test_a_ce_in_shadow_mode_is_journalled_and_nothing_is_posted(stage: Stage) -> None:
+    """The journal says what would have been submitted; active again, the same demand is."""
+    active = stage.context.site
+    shadow = msgspec.structs.replace(active.ce["cpu"], mode="shadow")
+    stage.context.site = msgspec.structs.replace(active, ce={"cpu": shadow})
+    async with submitting(stage):
+        await stage.listing()
+        await stage.demand(5)
+        decided = await stage.decided(lambda decided: decided.bound == "shadow")
+        await asyncio.sleep(1.2)
+    assert (decided.submit, decided.limits["demand"], "5 submitted" in decided.why) == (0, 5, True)
+    assert (stage.posts(), await stage.submissions()) == (0, [])
+    stage.context.site = active
+    async with submitting(stage):
+        await stage.until(lambda found: states(found) == ["accepted"])

@@ -148,6 +148,20 @@ def test_a_ping_goes_out_and_its_answer_tells_about_the_server() -> None:
     assert answers.pong(request).server_info == {}
 
 
+def test_a_ping_tells_the_account_and_roles_that_the_server_filled_in() -> None:
+    """Sorted; empty when the server sent no principal, no roles, or another kind of set."""
+    roles = java_values.linked_hash_set(("vobox", "aliprod"))
+    for username, held, expected in (
+        ("aliprod", roles, ("aliprod", ("aliprod", "vobox"))),
+        ("aliprod", None, ("aliprod", ())),
+        (None, java_values.array_list(["vobox"]), ("", ())),
+    ):
+        principal = java_values.instance(descriptors.PRINCIPAL, username=username, roles=held)
+        pong = answers.pong(java_values.instance(descriptors.PING, requester_euid=principal))
+        assert (pong.account, pong.roles) == expected
+    assert answers.pong(java_values.instance(descriptors.PING)).roles == ()
+
+
 def test_a_site_map_says_what_the_ce_knows() -> None:
     """The smallest site map: no disk, partition or work directory; cores not configured are Long 1."""
     found = site_map(CeFacts(ce="ALICE::LBL::perl", host="ce.lbl.gov", ttl_s=100))

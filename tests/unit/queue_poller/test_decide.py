@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from libs.alice.answers import FreeSlots, WaitingJobs
 from libs.events.messages import CentralLimits, DemandObserved
+from libs.runtime.site import Limits
 from services.queue_poller import decide
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -76,3 +77,32 @@ def test_back_off_grows_and_is_bounded(interval_s: float, failures: int) -> None
     found = decide.back_off_s(interval_s, failures)
     assert interval_s <= found <= max(interval_s, 30.0)
     assert found <= decide.back_off_s(interval_s, failures + 1)
+
+
+@given(st.floats(0.1, 600), st.integers(0, 99), st.floats(0, 1))
+def test_a_pause_is_its_back_off_give_or_take_a_tenth(interval_s: float, failures: int, jitter: float) -> None:
+    """Jitter spreads the polls, never beyond a tenth, and no pause is above the longest."""
+    plain_s = decide.back_off_s(interval_s, failures)
+    pause_s = decide.pause_s(interval_s, failures, jitter)
+    assert 0.9 * plain_s - 1e-6 <= pause_s <= 1.1 * plain_s + 1e-6
+    assert pause_s <= decide.longest_pause_s(interval_s) + 1e-6
+    assert decide.pause_s(interval_s, failures, 0.5) == pytest.approx(plain_s)
+
+
+@given(st.integers(0, 50), st.integers(0, 3))
+def test_only_a_burst_outside_a_back_off_brings_a_poll_forward(changes: int, failures: int) -> None:
+    """Fewer than ten changes wait for the next turn, and central services that fail are not asked sooner."""
+    assert decide.is_worth_asking(changes, failures) == (changes >= 10 and failures == 0)
+
+
+def test_shadow_demand_has_the_limits_of_the_site_file() -> None:
+    """The count is the broker's, the limits are ours and say so; without them, or without a count, it is unknown."""
+    limits = Limits(shadow_max_jobs=7, shadow_max_queued=3)
+    found = decide.shadow_demand("cpu", AT, "queue_poller/1", limits, WaitingJobs(49, 1))
+    assert (found.waiting, found.limits) == (49, CentralLimits(max_jobs=7, max_queued=3))
+    assert found.limits_from == "site_file"
+    found = decide.shadow_demand("cpu", AT, "queue_poller/1", limits, WaitingJobs(None, 0))
+    assert (found.waiting, "did not count (code 0)" in found.unknown_because) == (None, True)
+    for half in (Limits(), Limits(shadow_max_jobs=7), Limits(shadow_max_queued=3)):
+        found = decide.shadow_demand("cpu", AT, "queue_poller/1", half, WaitingJobs(49, 1))
+        assert "shadow_max_jobs" in found.unknown_because

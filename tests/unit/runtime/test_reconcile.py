@@ -76,3 +76,38 @@ def test_health() -> None:
     assert health.hanging() == {}
     health.beat("loop", -1.0)
     assert list(health.hanging()) == ["loop"]
+
+
+async def test_a_loop_that_was_cancelled_neither_hangs_nor_complains() -> None:
+    """An instance that lost its lease stands by: what its loop last said does not make it unready or dead."""
+    health = Health()
+
+    async def step() -> None:
+        raise Unreachable("away")
+
+    loop = asyncio.create_task(reconcile("x", step, every_s=60.0, stop=asyncio.Event(), health=health))
+    await asyncio.sleep(0.02)
+    assert health.not_ready() == {"x": "away"}
+    loop.cancel()
+    await asyncio.wait({loop})
+    health.good("lease")
+    assert health.not_ready() == {}
+    assert health._beats == {}
+
+
+async def test_the_step_says_when_the_next_is_due() -> None:
+    """`pause_s` sets the pace, `every_s` bounds it."""
+    stop = asyncio.Event()
+    pauses = [0.01, 60.0, 60.0]
+    steps = 0
+
+    async def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            stop.set()
+
+    await asyncio.wait_for(
+        reconcile("x", step, every_s=0.05, pause_s=lambda: pauses.pop(0), stop=stop, health=Health()), 5
+    )
+    assert steps == 3

@@ -137,3 +137,14 @@ def test_secrets_are_named_not_shown(tmp_path: Path) -> None:
 def test_the_example_is_good() -> None:
     """deploy/site.example.toml is a whole, valid site file."""
     assert site.load(Path(__file__).parents[3] / "deploy/site.example.toml").ce["perlmutter-cpu"].cores == 0
+
+
+def test_shadow_mode_needs_limits_of_its_own(tmp_path: Path) -> None:
+    """ALICE's limits are not asked in shadow mode, so the file must say them."""
+    shadow = GOOD.replace('machine = "perlmutter"', 'machine = "perlmutter"\nmode = "shadow"')
+    with pytest.raises(Misconfigured, match=r"shadow_max_jobs and shadow_max_queued in ce\.perlmutter-cpu\.limits"):
+        load(tmp_path, shadow)
+    limits = "[ce.perlmutter-cpu.limits]\nshadow_max_jobs = 100\nshadow_max_queued = 0\n"
+    found = load(tmp_path, shadow + limits).ce["perlmutter-cpu"]
+    assert (found.mode, found.limits.shadow_max_jobs, found.limits.shadow_max_queued) == ("shadow", 100, 0)
+    assert load(tmp_path, GOOD).ce["perlmutter-cpu"].mode == "active"

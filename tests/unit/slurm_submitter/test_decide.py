@@ -178,3 +178,21 @@ def test_back_off_doubles_and_ends_with_success() -> None:
     assert backing_off_until(refused, "gpu") is None
     many = [submission(f"n{i}", state="abandoned", intended_at=NOW, changed_at=NOW) for i in range(40)]
     assert backing_off_until(many, "cpu") == NOW + timedelta(seconds=900)
+
+
+def test_shadow_mode_submits_nothing_and_tells_what_it_would() -> None:
+    """The numbers and rooms are those of the active CE; what closes an active CE is told as it is."""
+    active = decided(demand(10), listing())
+    shadow = decided(demand(10), listing(), ce=a_ce(mode="shadow"))
+    assert (active.submit, shadow.submit, shadow.bound) == (10, 0, "shadow")
+    assert shadow.why.startswith("0 submitted because the CE is in shadow mode")
+    assert active.why in shadow.why
+    assert shadow.limits == active.limits
+    locked = decided(demand(None, locked=True, limits=None), listing(), ce=a_ce(mode="shadow"))
+    assert (locked.submit, locked.bound) == (0, "locked")
+
+
+@given(waiting=count, queued=count, running=count)
+def test_shadow_mode_never_submits(waiting: int, queued: int, running: int) -> None:
+    """Whatever the numbers."""
+    assert decided(demand(waiting), listing(queued, running), ce=a_ce(mode="shadow")).submit == 0
