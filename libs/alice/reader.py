@@ -64,6 +64,11 @@ class Reader:
         """True while bytes are missing that must come: inside the stream header or inside an object."""
         return not self._between_objects
 
+    @property
+    def inside(self) -> str | None:
+        """The class of the object that is being read, None outside of objects."""
+        return self._inside[-1] if self._inside else None
+
     def feed(self, data: bytes) -> list[TopLevel]:
         """Take bytes as they came and return the objects they completed.
 
@@ -74,9 +79,7 @@ class Reader:
             try:
                 next(self._machine)
             except MalformedStream as fault:
-                self._failure = MalformedStream(
-                    fault.problem, fault.offset, fault.class_name or (self._inside[-1] if self._inside else None)
-                )
+                self._failure = MalformedStream(fault.problem, fault.offset, self.inside)
         found, self._finished = self._finished, []
         if self._failure is not None and not found:
             raise self._failure
