@@ -37,7 +37,7 @@ def sfapi_python() -> Path:
 
 @pytest.mark.timeout(300)
 def test_nerscs_own_client_works_unmodified(sfapi_python: Path, facility: Facility, tmp_path: Path) -> None:
-    """Token, status, outages, account, submit_job, complete, running, jobs, cancel and run all succeed."""
+    """Token, status, account, jobs of every kind, arrays, run, files and 20 submissions at once all succeed."""
     ready = tmp_path / "ready.json"
     ready.write_text(json.dumps(facility.ready))
     done = subprocess.run(
@@ -53,6 +53,9 @@ def test_nerscs_own_client_works_unmodified(sfapi_python: Path, facility: Facili
         "outages": [],
         "user": facility.ready["user"],
         "projects": [facility.ready["account"]],
+        "roles": [facility.ready["account"]],
+        "groups": [facility.ready["account"]],
+        "clients": True,
         "jobid_is_text": True,
         "complete": "COMPLETED",
         "running": "RUNNING",
@@ -62,6 +65,20 @@ def test_nerscs_own_client_works_unmodified(sfapi_python: Path, facility: Facili
         "sacct": "CANCELLED",
         "jobs_left": 0,
         "run": "one two\n",
+        "run_list": "three\n",
+        "array": ["COMPLETED"] * 3,
+        "files": {
+            "is_dir": True,
+            "ls": True,
+            "size": True,
+            "download": True,
+            "binary": True,
+            "by_path": "COMPLETED",
+            "said": "a b c\n",
+            "by_remote_path": "d e\n",
+            "missing": True,
+        },
+        "twenty": {"ids": 20, "states": ["COMPLETED"]},
         "refused_submission": "sbatch: error: Batch job submission failed: Invalid qos specification",
         "keyfile": "active",
         "keyfile_token": True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import signal
 from datetime import datetime
@@ -17,7 +16,8 @@ from tests.contract.superfacility_session import Facility, eventually, jobs, scr
 from tests.world import processes
 from tests.world.superfacility.arrays import format_tasks, parse_array
 from tests.world.superfacility.batch_script import OptionError, parse_script, parse_time_limit_s
-from tests.world.superfacility.model.slurm import ModelSlurm
+from tests.world.superfacility.model.nodes import Size
+from tests.world.superfacility.model.slurm import ModelSlurm, Options
 
 MODULE = "tests.world.superfacility"
 STUBBORN = ("trap '' TERM", "setsid sleep 600 &", "echo $$ $! > pids-$SLURM_ARRAY_TASK_ID", "while :; do sleep 1; done")
@@ -80,16 +80,17 @@ def test_local_time_is_the_machines(tmp_path: Path) -> None:
 
 async def test_time_limit_ends_a_job(tmp_path: Path) -> None:
     """A job beyond its limit gets SIGTERM, ends as TIMEOUT 0:0 in sacct, and frees its node for the next."""
-    slurm = ModelSlurm(tmp_path / "m", nodes=1, cpus=4, account="m0000", environment={}, home=tmp_path)
+    options = Options(Size(1, 4), "m0000", speed=60)
+    slurm = ModelSlurm(tmp_path / "m", options, environment={}, home=tmp_path)
     await slurm.start()
     try:
-        for name in ("long", "next"):
+        for name, limit in (("long", "1"), ("next", "30")):
             said = await slurm.run(
-                ["sbatch", "-q", "regular", "-J", name], directory=tmp_path, stdin="#!/bin/sh\nexec sleep 5\n"
+                ["sbatch", "-q", "regular", "-t", limit, "-J", name],
+                directory=tmp_path,
+                stdin="#!/bin/sh\nexec sleep 5\n",
             )
             assert said.output.startswith("Submitted batch job")
-        element = next(iter(slurm.controller.elements()))
-        element.batch = dataclasses.replace(element.batch, time_limit_s=1)
 
         async def states() -> list[str]:
             said = await slurm.run(

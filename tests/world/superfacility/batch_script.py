@@ -20,7 +20,7 @@ FLAGS = {"exclusive", "hold", "quiet", "requeue", "no-requeue", "parsable", "ove
 VALUES = {*SHORT_OPTIONS.values()} - FLAGS | {
     "comment", "export", "gpus-per-node", "gpus-per-task", "gres", "mail-type", "mail-user", "mem", "mem-per-cpu",
     "ntasks-per-node", "open-mode", "reservation", "signal", "switches", "threads-per-core", "time-min", "wrap",
-    "image", "module", "volume", "clusters", "get-user-env", "kill-on-invalid-dep", "profile",
+    "deadline", "image", "module", "volume", "clusters", "get-user-env", "kill-on-invalid-dep", "profile",
 }  # fmt: skip
 SECONDS_PER = {"days": 86_400, "hours": 3_600, "minutes": 60}
 

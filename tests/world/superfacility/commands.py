@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Protocol
 
 COMMAND_TIMEOUT_S = 60.0
 OUTPUT_MAX_BYTES = 64 * 1024 * 1024
+WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Slurm(Protocol):
     ) -> Answer:
         """Run one command in `directory`; `environment` is added to the facility's own."""
 
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+        """Return a page of `squeue -o %all ...` or `sacct -P -o ALL ...` as JSON objects by lower-cased header.
+
+        An Answer is what the command said when it failed.
+        """
+
     async def close(self) -> None:
         """End what still runs on behalf of this Slurm."""
 
@@ -48,6 +56,14 @@ class RealSlurm:
         """Run the command as a process."""
         full = {**os.environ, **self._environment, **(environment or {})}
         return await run_process(argv, directory=directory, stdin=stdin, environment=full)
+
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+        """Run the command and read its table."""
+        said = await self.run(argv, directory=directory)
+        lines = said.output.splitlines()
+        if said.exit_code != 0:
+            return said
+        return [json.dumps(row) for row in read_rows(lines[0].split("|"), lines[1:][page])] if lines else []
 
     async def close(self) -> None:
         """Leave the real Slurm alone: its own program stops it."""
@@ -79,3 +95,9 @@ async def run_process(argv: Sequence[str], *, directory: Path, stdin: str, envir
         return Answer(124, "", f"{argv[0]}: no answer within {COMMAND_TIMEOUT_S:g} s")
     code = process.returncode if process.returncode is not None else 1
     return Answer(code, output[:OUTPUT_MAX_BYTES].decode(errors="replace"), error_text.decode(errors="replace"))
+
+
+def read_rows(headers: Sequence[str], lines: Sequence[str]) -> list[dict[str, str]]:
+    """Return a `|` table as rows by lower-cased header; of two columns with one header the last stays."""
+    names = [name.lower() for name in headers]
+    return [dict(zip(names, line.split("|"), strict=False)) for line in lines]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.world.superfacility.batch_script import BatchOptions, OptionError, combine, parse_arguments, parse_script
-from tests.world.superfacility.commands import Slurm
+from tests.world.superfacility.commands import Answer, Slurm
 from tests.world.superfacility.ledger import Ledger
 
 # `kwargs` that become an option of the command; others are refused.
@@ -24,6 +26,47 @@ SACCT_KWARGS = {
     "nodelist": "--nodelist", "starttime": "--starttime", "endtime": "--endtime",
 }  # fmt: skip
 CACHE_ENTRIES_MAX = 100
+SQUEUE = ("squeue", "-o", "%all")
+SACCT = ("sacct", "-P", "-o", "ALL")
+SNAPSHOT_S = 2 * 86_400
+SNAPSHOT_COLUMNS = {
+    "jobid": ("jobid", "array_job_id", "jobidraw"), "jobs": ("jobid", "array_job_id", "jobidraw"), "user": ("user",),
+    "name": ("name", "jobname"), "account": ("account",), "accounts": ("account",), "qos": ("qos",),
+    "partition": ("partition",), "state": ("state", "st"), "states": ("state", "st"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JobsAsked:
+    """One listing's parameters."""
+
+    kwargs: tuple[str, ...] = ()
+    sacct: bool = False
+    cached: bool = True
+    index: int = 0
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Both listings as they once were."""
+
+    queued: list[str]
+    recorded: list[str]
+
+    def rows(self, asked: JobsAsked) -> list[str]:
+        """Return those rows that the parameters choose."""
+        rows = self.recorded if asked.sacct else self.queued
+        for word in asked.kwargs:
+            name, _, value = word.partition("=")
+            if columns := SNAPSHOT_COLUMNS.get(name):
+                wanted = value.split(",")
+                rows = [row for row in rows if _has(json.loads(row), columns, wanted)]
+        return rows
+
+
+def _has(row: dict[str, str], columns: Sequence[str], wanted: Sequence[str]) -> bool:
+    return any(row.get(column, "").split(" ")[0] in wanted for column in columns)
 
 
 class Compute:
@@ -34,40 +77,56 @@ class Compute:
         self._ledger = ledger
         self._home = home
         self._cache_s = cache_s
-        self._cache: dict[tuple[str, ...], tuple[float, dict[str, Any]]] = {}
+        self._cache: dict[tuple[str, ...], tuple[float, list[str]]] = {}
 
-    async def jobs(self, kwargs: Sequence[str], *, sacct: bool, cached: bool, index: int, limit: int) -> dict[str, Any]:
-        """Return {"status", "output": [row], "error"}; `limit` 0 is no limit."""
-        allowed = SACCT_KWARGS if sacct else SQUEUE_KWARGS
-        argv = ["sacct", "-P", "-o", "ALL"] if sacct else ["squeue", "-o", "%all"]
-        for word in kwargs:
+    async def jobs(self, asked: JobsAsked, *, as_of: Snapshot | None = None) -> bytes:
+        """Return the JSON of {"status", "output": [row], "error"}; `limit` 0 is no limit.
+
+        `as_of` answers from rows that were taken earlier, as a cache that was not refreshed.
+        """
+        allowed = SACCT_KWARGS if asked.sacct else SQUEUE_KWARGS
+        words: list[str] = []
+        for word in asked.kwargs:
             name, equals, value = word.partition("=")
-            if not equals or name not in allowed or not value or value.startswith("-"):
-                return _refused(f"invalid argument: {word}")
-            argv.append(f"{allowed[name]}={value}")
-        answer = await self._listing(tuple(argv), cached=cached)
-        if index or limit:
-            rows = answer["output"][index : index + limit if limit else None]
-            return {**answer, "output": rows}
-        return answer
+            if not equals or name not in allowed or not value or value.startswith("-") or "\0" in value:
+                return refused(f"invalid argument: {word}")
+            words.append(f"{allowed[name]}={value}")
+        page = slice(asked.index, asked.index + asked.limit if asked.limit else None)
+        if as_of is not None:
+            rows: list[str] | Answer = as_of.rows(asked)[page]
+        else:
+            base = SACCT if asked.sacct else SQUEUE
+            rows = await self._listing((*base, *words), page, cached=asked.cached)
+        if isinstance(rows, Answer):
+            return refused(rows.error.strip())
+        return f'{{"status":"OK","output":[{",".join(rows)}],"error":null}}'.encode()
 
-    async def _listing(self, argv: tuple[str, ...], *, cached: bool) -> dict[str, Any]:
+    async def snapshot(self) -> Snapshot:
+        """Take both listings now, to answer from them later."""
+        queued = await self._slurm.listing(SQUEUE, directory=self._home)
+        since = time.strftime("--starttime=%Y-%m-%dT%H:%M:%S", time.localtime(time.time() - SNAPSHOT_S))
+        recorded = await self._slurm.listing((*SACCT, since), directory=self._home)
+        return Snapshot([] if isinstance(queued, Answer) else queued, [] if isinstance(recorded, Answer) else recorded)
+
+    async def _listing(self, argv: tuple[str, ...], page: slice, *, cached: bool) -> list[str] | Answer:
+        if self._cache_s <= 0 or not cached:
+            return await self._slurm.listing(argv, directory=self._home, page=page)
         now = time.monotonic()
         known = self._cache.get(argv)
-        if cached and known is not None and now - known[0] < self._cache_s:
-            return known[1]
-        said = await self._slurm.run(argv, directory=self._home)
-        if said.exit_code != 0:
-            return _refused(said.error.strip())
-        answer = {"status": "OK", "output": read_rows(said.output), "error": None}
-        if self._cache_s > 0:
-            if len(self._cache) >= CACHE_ENTRIES_MAX:
-                self._cache.clear()
-            self._cache[argv] = (now, answer)
-        return answer
+        if known is not None and now - known[0] < self._cache_s:
+            return known[1][page]
+        rows = await self._slurm.listing(argv, directory=self._home)
+        if isinstance(rows, Answer):
+            return rows
+        if len(self._cache) >= CACHE_ENTRIES_MAX:
+            self._cache.clear()
+        self._cache[argv] = (now, rows)
+        return rows[page]
 
     async def submit(self, job: str, *, is_path: bool, args: Sequence[str]) -> dict[str, Any]:
         """Run sbatch; returns the task's result {"status", "jobid", "error"}."""
+        if "\0" in job or any("\0" in word for word in args):
+            return {"status": "error", "jobid": None, "error": "sbatch: error: NUL in a script or an argument"}
         if is_path:
             said = await self._slurm.run(["sbatch", job, *args], directory=self._home)
         else:
@@ -90,9 +149,11 @@ class Compute:
 
     async def command(self, executable: str) -> dict[str, Any]:
         """Run a login shell's line; returns the task's result {"status", "output", "error", "exit_code"}."""
+        if "\0" in executable:
+            return {"status": "error", "output": "", "exit_code": 1, "error": "invalid argument: NUL in a command"}
         said = await self._slurm.run(["bash", "-lc", executable], directory=self._home)
         ok = said.exit_code == 0
-        words = shlex.split(executable, posix=False)[:1]
+        words = executable.split()[:1]
         return {
             "status": "ok" if ok else "error", "output": said.output, "exit_code": said.exit_code,
             "error": None if ok else said.error or f"{' '.join(words)}: exit code {said.exit_code}",
@@ -101,17 +162,8 @@ class Compute:
     def _read(self, path: str) -> str:
         try:
             return (self._home / path).read_text()
-        except OSError:
+        except (OSError, ValueError):
             return ""
-
-
-def read_rows(text: str) -> list[dict[str, str]]:
-    """Return a `|` table as rows by lower-cased header; of two columns with one header the last stays."""
-    lines = text.splitlines()
-    if not lines:
-        return []
-    header = [name.lower() for name in lines[0].split("|")]
-    return [dict(zip(header, line.split("|"), strict=False)) for line in lines[1:]]
 
 
 def _options(script: str) -> BatchOptions:
@@ -126,5 +178,6 @@ def _options(script: str) -> BatchOptions:
         return parse_arguments(words)
 
 
-def _refused(text: str) -> dict[str, Any]:
-    return {"status": "ERROR", "output": [], "error": text}
+def refused(text: str) -> bytes:
+    """Return the API's way to say that a listing failed."""
+    return json.dumps({"status": "ERROR", "output": [], "error": text}).encode()

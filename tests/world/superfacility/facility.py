@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from tests.world.superfacility.oauth import ApiClient
 
 MACHINE = "perlmutter"
 RESOURCES = {
@@ -23,12 +25,11 @@ OUTAGES_MAX = 100
 class Facility:
     """What GET /status..., and GET /account... answer; the admin port changes it."""
 
-    def __init__(self, *, user: str, uid: int, account: str, client_id: str, client_expires_at: float) -> None:
-        self._user = user
+    def __init__(self, *, user: str, uid: int, account: str) -> None:
+        self.user = user
         self._uid = uid
         self._account = account
-        self._client_id = client_id
-        self._client_expires_at = client_expires_at
+        self._hours = {"hours_given": 1e6, "hours_used": 0.0}
         self._status = dict.fromkeys(RESOURCES, "active")
         self._notes: dict[str, list[str]] = {name: [] for name in RESOURCES}
         self._updated_at = time.time()
@@ -37,13 +38,15 @@ class Facility:
     def status(self, name: str) -> dict[str, Any]:
         """Return one resource's status; raises KeyError for an unknown name."""
         full_name, system_type = RESOURCES[name]
+        out = any(_as_of_now(one)["status"] == "Active" for one in self._outages if one["name"] == name)
+        status = "unavailable" if out and self._status[name] == "active" else self._status[name]
         return {
             "name": name,
             "full_name": full_name,
-            "description": "System Active" if self._status[name] == "active" else f"System {self._status[name]}",
+            "description": "System Active" if status == "active" else f"System {status}",
             "system_type": system_type,
             "notes": list(self._notes[name]),
-            "status": self._status[name],
+            "status": status,
             "updated_at": _iso(self._updated_at),
         }
 
@@ -67,11 +70,15 @@ class Facility:
     def outages(self, name: str, *, planned: bool) -> list[dict[str, Any]]:
         """Return a resource's outages; raises KeyError for an unknown name."""
         RESOURCES[name]
-        return [
-            outage
-            for outage in self._outages
-            if outage["name"] == name and (not planned or outage["status"] == "Planned")
-        ]
+        known = [_as_of_now(outage) for outage in self._outages if outage["name"] == name]
+        return [outage for outage in known if not planned or outage["status"] == "Planned"]
+
+    def maintenance(self, outage: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Return the unix seconds between which an outage takes the machine away, None where it does not."""
+        if outage["name"] != MACHINE or outage["status"] not in ("Planned", "Active", "Extended"):
+            return None
+        start_at, end_at = (outage[name] and _unix(outage[name]) for name in ("start_at", "end_at"))
+        return None if start_at is None or end_at is None else (start_at, end_at)
 
     def add_outage(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Take {"start_at", "end_at" (ISO or unix seconds), "name"?, "status"?, "description"?}; raises ValueError."""
@@ -100,28 +107,37 @@ class Facility:
         project = {"id": 1, "description": "ALICE", "repo_name": self._account, "iris_role": "user"}
         return {
             "": {
-                "uid": self._uid, "name": self._user, "firstname": "Alice", "lastname": "Production", "middlename": "",
-                "workphone": "", "otherPhones": "", "email": f"{self._user}@example.org",
+                "uid": self._uid, "name": self.user, "firstname": "Alice", "lastname": "Production", "middlename": "",
+                "workphone": "", "otherPhones": "", "email": f"{self.user}@example.org",
             },
             "projects": [
                 project
+                | self._hours
+                | {f"project_{name}": hours for name, hours in self._hours.items()}
+                | {f"cpu_{name}": hours for name, hours in self._hours.items()}
+                | {f"cpu_project_{name}": hours for name, hours in self._hours.items()}
                 | {
-                    "hours_given": 1e6, "hours_used": 0.0, "project_hours_given": 1e6, "project_hours_used": 0.0,
-                    "cpu_hours_given": 1e6, "cpu_hours_used": 0.0, "cpu_project_hours_given": 1e6,
-                    "cpu_project_hours_used": 0.0, "gpu_hours_given": 0.0, "gpu_hours_used": 0.0,
-                    "gpu_project_hours_given": 0.0, "gpu_project_hours_used": 0.0, 
-                    "projdir_usage": [], "hpss_usage": [],
+                    "gpu_hours_given": 0.0, "gpu_hours_used": 0.0, "gpu_project_hours_given": 0.0,
+                    "gpu_project_hours_used": 0.0, "projdir_usage": [], "hpss_usage": [],
                 }
             ],
             "roles": [project],
-            "groups": {"groups": [{"gid": 0, "name": self._account, "users": []}]},
-            "clients": [
-                {
-                    "name": "nacre", "clientId": self._client_id, "expiresAt": _iso(self._client_expires_at),
-                    "comments": None,
-                }
-            ],
+            "groups": {"groups": [{"gid": 1, "name": self._account, "users": [{"uid": self._uid, "name": self.user}]}]},
         }[what]  # fmt: skip
+
+    def clients(self, known: Iterable[ApiClient]) -> list[dict[str, Any]]:
+        """Answer GET /account/clients."""
+        return [
+            {"name": one.name, "clientId": one.client_id, "expiresAt": _iso(one.expires_at), "comments": None}
+            for one in known
+        ]
+
+    def set_account(self, asked: Mapping[str, Any]) -> dict[str, float]:
+        """Take {"hours_given"?, "hours_used"?}; raises ValueError."""
+        if wrong := set(asked) - set(self._hours):
+            raise ValueError(f"unknown fields: {', '.join(sorted(wrong))}")
+        self._hours |= {name: float(value) for name, value in asked.items()}
+        return self._hours
 
 
 def _iso(seconds: float) -> str:
@@ -134,3 +150,16 @@ def _instant(value: Any) -> str | None:
     if isinstance(value, int | float):
         return _iso(value)
     return datetime.fromisoformat(str(value)).isoformat()
+
+
+def _unix(instant: str) -> float:
+    return datetime.fromisoformat(instant).timestamp()
+
+
+def _as_of_now(outage: dict[str, Any]) -> dict[str, Any]:
+    """A planned outage becomes active, and then completed, as its time comes."""
+    now = time.time()
+    if outage["status"] != "Planned" or outage["start_at"] is None or now < _unix(outage["start_at"]):
+        return outage
+    over = outage["end_at"] is not None and now >= _unix(outage["end_at"])
+    return outage | {"status": "Completed" if over else "Active"}

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.world.superfacility.arrays import parse_array
 from tests.world.superfacility.batch_script import BatchOptions
 from tests.world.superfacility.commands import Slurm
 
 VOID_EXIT_CODE = 85
+FORGOTTEN = "FORGOTTEN"
 ACCEPTED_MAX = 100_000
 # Instants as unix seconds, and lists of array tasks in full.
 ASK_PLAINLY = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
@@ -21,7 +22,8 @@ ENDED = (
     "REVOKED",
 )  # fmt: skip
 
-Key = tuple[str, int | None]
+# A controller that forgets jobs gives their ids out again: the name is part of the key.
+Key = tuple[str, str, int | None]
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,22 @@ class Truth:
     exit_code: int | None
 
 
-class Ledger:
-    """Remembers accepted scripts in memory; a new process begins an empty ledger."""
+class Ledger(Protocol):
+    """Knows each batch job of every script that was accepted."""
+
+    def accept(self, job_id: str, options: BatchOptions, *, default_name: str) -> None:
+        """Write down a submission that Slurm has just acknowledged."""
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return [{name, index, comment, job_id, submitted_at, started_at, ended_at, state, exit_code, void}].
+
+        `job_id` is the one sbatch said. State FORGOTTEN: Slurm knows nothing of the whole batch any more.
+        Raises RuntimeError when Slurm does not answer: an unknown ledger is not an empty one.
+        """
+
+
+class RealLedger:
+    """What was accepted, joined with what a real Slurm says; kept in memory: a new process begins an empty one."""
 
     def __init__(self, slurm: Slurm, *, home: Path) -> None:
         self._slurm = slurm
@@ -64,34 +80,18 @@ class Ledger:
         )
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Return [{name, index, comment, job_id, submitted_at, started_at, ended_at, state, exit_code, void}].
-
-        `job_id` is the one sbatch said. A state of None: Slurm knows nothing of the whole batch (it forgot it).
-        Raises RuntimeError when Slurm does not answer: an unknown ledger is not an empty one.
-        """
-        listed = _read_squeue(await self._ask("squeue", "-h", "-t", "all", "-o", "%F|%K|%T|%S|%e"))
+        """Return rows as Ledger says."""
+        known = list(self._accepted)
+        listed = _read_squeue(await self._ask("squeue", "-h", "-t", "all", "-o", "%F|%K|%T|%S|%e|%j"))
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._started_at - 60))
-        columns = "JobID,State,ExitCode,Start,End"
+        columns = "JobID,State,ExitCode,Start,End,JobName"
         recorded = _read_sacct(await self._ask("sacct", "-X", "-n", "-P", "-S", since, "-o", columns))
-        rows: list[dict[str, Any]] = []
-        for accepted in self._accepted:
-            for index in accepted.tasks if accepted.tasks is not None else (None,):
-                truth = _truth((accepted.job_id, index), listed, recorded)
-                rows.append(
-                    {
-                        "name": accepted.name,
-                        "index": index,
-                        "comment": accepted.comment,
-                        "job_id": accepted.job_id,
-                        "submitted_at": accepted.submitted_at,
-                        "started_at": truth.started_at if truth else None,
-                        "ended_at": truth.ended_at if truth else None,
-                        "state": truth.state if truth else None,
-                        "exit_code": truth.exit_code if truth else None,
-                        "void": truth is not None and truth.exit_code == VOID_EXIT_CODE,
-                    }
-                )
-        return rows
+        batches = {key[:2] for key in (*listed, *recorded)}
+        return [
+            _row(accepted, index, _truth((accepted.job_id, accepted.name, index), listed, recorded, batches))
+            for accepted in known
+            for index in (accepted.tasks if accepted.tasks is not None else (None,))
+        ]
 
     async def _ask(self, *argv: str) -> str:
         answer = await self._slurm.run(argv, directory=self._home, environment=ASK_PLAINLY)
@@ -100,12 +100,27 @@ class Ledger:
         return answer.output
 
 
-def _truth(key: Key, listed: dict[Key, Truth], recorded: dict[Key, Truth]) -> Truth | None:
+def _row(accepted: Accepted, index: int | None, truth: Truth) -> dict[str, Any]:
+    return {
+        "name": accepted.name,
+        "index": index,
+        "comment": accepted.comment,
+        "job_id": accepted.job_id,
+        "submitted_at": accepted.submitted_at,
+        "started_at": truth.started_at,
+        "ended_at": truth.ended_at,
+        "state": truth.state,
+        "exit_code": truth.exit_code,
+        "void": truth.exit_code == VOID_EXIT_CODE,
+    }
+
+
+def _truth(key: Key, listed: dict[Key, Truth], recorded: dict[Key, Truth], batches: set[tuple[str, str]]) -> Truth:
     """sacct once it says ended, else squeue, else what sacct has.
 
     A task cancelled while it was pending may have no record of its own: the array's speaks for it.
     """
-    of_array = (key[0], None)
+    of_array = (key[0], key[1], None)
     record = recorded.get(key) or recorded.get(of_array)
     if record is not None and record.state in ENDED:
         return record
@@ -113,15 +128,13 @@ def _truth(key: Key, listed: dict[Key, Truth], recorded: dict[Key, Truth]) -> Tr
         return listed[key]
     if record is not None:
         return record
-    if any(job_id == key[0] for job_id, _ in (*listed, *recorded)):
-        return Truth("CANCELLED", None, None, None)
-    return None
+    return Truth("CANCELLED" if key[:2] in batches else FORGOTTEN, None, None, None)
 
 
 def _read_squeue(text: str) -> dict[Key, Truth]:
     found: dict[Key, Truth] = {}
     for line in text.splitlines():
-        job_id, tasks, state, start, end = line.split("|")
+        job_id, tasks, state, start, end, name = line.split("|", 5)
         pending = state == "PENDING"
         truth = Truth(
             state,
@@ -130,7 +143,7 @@ def _read_squeue(text: str) -> dict[Key, Truth]:
             None,
         )
         for index in _indexes(tasks):
-            found[job_id, index] = truth
+            found[job_id, name, index] = truth
     return found
 
 
@@ -139,7 +152,7 @@ def _read_sacct(text: str) -> dict[Key, Truth]:
     found: dict[Key, Truth] = {}
     shared: dict[Key, Truth] = {}
     for line in text.splitlines():
-        label, state, code, start, end = line.split("|")
+        label, state, code, start, end, name = line.split("|", 5)
         job_id, _, tasks = label.partition("_")
         word = state.split(" ", 1)[0]
         ended = word in ENDED
@@ -150,7 +163,7 @@ def _read_sacct(text: str) -> dict[Key, Truth]:
             word, started_at, _instant(end) if ended else None, exit_code if ended and started_at is not None else None
         )
         for index in _indexes(tasks.strip("[]") or "N/A"):
-            (shared if "[" in tasks else found)[job_id, index] = truth
+            (shared if "[" in tasks else found)[job_id, name, index] = truth
     return {**shared, **found}
 
 

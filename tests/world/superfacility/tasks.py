@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 TASK_LIFE_S = 600.0
@@ -21,6 +21,7 @@ class Task:
     status: str = "new"
     result: str | None = None
     ended_at: float | None = None
+    began_at: float = field(default_factory=time.monotonic)
 
     def row(self) -> dict[str, str | None]:
         return {"id": self.id, "status": self.status, "result": self.result}
@@ -29,8 +30,9 @@ class Task:
 class Tasks:
     """All tasks that still exist; their work runs in the background after `delay_s`."""
 
-    def __init__(self, *, delay_s: float, life_s: float = TASK_LIFE_S) -> None:
+    def __init__(self, *, delay_s: float, life_s: float = TASK_LIFE_S, settle_s: float = 0.0) -> None:
         self.delay_s = delay_s
+        self._settle_s = settle_s
         self._life_s = life_s
         self._next_id = 1
         self._tasks: dict[str, Task] = {}
@@ -51,6 +53,10 @@ class Tasks:
         """Return a task that still exists."""
         self._drop_old()
         return self._tasks.get(task_id)
+
+    def settling(self, task: Task) -> bool:
+        """Say whether a task is so new that the API cannot tell yet (it answers 500)."""
+        return time.monotonic() - task.began_at < self._settle_s
 
     def all(self) -> list[Task]:
         """Return every task that still exists."""
@@ -76,9 +82,12 @@ class Tasks:
 
     async def _do(self, task: Task, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         await asyncio.sleep(self.delay_s)
-        result = await work()
-        task.result = json.dumps(result)
-        task.status, task.ended_at = "completed", time.time()
+        try:
+            task.result = json.dumps(await work())
+            task.status = "completed"
+        except (OSError, ValueError, RuntimeError) as error:
+            task.result, task.status = json.dumps({"status": "error", "error": str(error)}), "failed"
+        task.ended_at = time.time()
 
     def _drop_old(self) -> None:
         oldest = time.time() - self._life_s

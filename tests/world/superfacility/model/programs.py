@@ -1,4 +1,4 @@
-"""Small programs on the batch jobs' PATH that ask this process: squeue, scontrol, sacct, scancel, sbatch."""
+"""Small programs on the batch jobs' PATH that ask this process: squeue, scontrol, sacct, scancel, sbatch, sinfo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.world.superfacility.commands import Answer
 
-PROGRAMS = ("squeue", "scontrol", "sacct", "scancel", "sbatch")
+PROGRAMS = ("squeue", "scontrol", "sacct", "scancel", "sbatch", "sinfo")
 REQUEST_MAX_BYTES = 8 * 1024 * 1024
 
 # Runs as `python -IS ask.py PORT PROGRAM ARGS...`, so that it starts in a few milliseconds and needs no package.

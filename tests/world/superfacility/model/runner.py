@@ -8,11 +8,17 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.world.superfacility.model.jobs import Element
 
+if TYPE_CHECKING:
+    from tests.world.superfacility.model.controller import Controller
+
 LAUNCH_FAILED_SIGNAL = 53
 STATE_MARK = "NACRE_MODEL_SLURM_STATE"
+# Between SIGTERM and SIGKILL, in real seconds: it is a real process that is given time.
+KILL_WAIT_S = 5.0
 
 
 def fill_pattern(pattern: str, element: Element) -> Path:
@@ -39,7 +45,7 @@ def fill_pattern(pattern: str, element: Element) -> Path:
 def job_environment(element: Element, *, cpus: int) -> dict[str, str]:
     """Return the variables that Slurm gives to a batch script."""
     batch = element.batch
-    nodes = ",".join(element.nodes)
+    nodes = element.node_list
     variables = {
         "SLURM_JOB_ID": str(element.raw_id),
         "SLURM_JOBID": str(element.raw_id),
@@ -62,6 +68,8 @@ def job_environment(element: Element, *, cpus: int) -> dict[str, str]:
         "SLURM_NODEID": "0",
         "SLURM_LOCALID": "0",
     }
+    if element.restarts:
+        variables["SLURM_RESTART_COUNT"] = str(element.restarts)
     if batch.tasks is not None:
         variables |= {
             "SLURM_ARRAY_JOB_ID": str(batch.job_id),
@@ -73,42 +81,95 @@ def job_environment(element: Element, *, cpus: int) -> dict[str, str]:
     return variables
 
 
-async def run_script(element: Element, *, spool: Path, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Run to the end; returns (exit code, signal) as Slurm counts them."""
-    batch = element.batch
-    folder = spool / f"job{element.raw_id}"
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "slurm_script"
-    script.write_text(batch.script)
-    script.chmod(0o700)
-    try:
+class Processes:
+    """A launch (see controller.Launch) that runs each script as a local process."""
+
+    def __init__(self, controller: Controller, *, state: Path, environment: Mapping[str, str]) -> None:
+        self._controller = controller
+        self._state = state
+        self._environment = {**environment, STATE_MARK: str(state)}
+        self._processes: dict[Element, asyncio.subprocess.Process] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, element: Element) -> None:
+        """Begin to run the script."""
+        self._keep(asyncio.create_task(self._run(element, element.run)))
+
+    def stop(self, element: Element, *, at_once: bool) -> None:
+        """SIGTERM to the whole group and SIGKILL after KillWait, or SIGKILL at once."""
+        process = self._processes.get(element)
+        if process is None or process.returncode is not None:
+            # Not yet begun: `_run` sees that it is not wanted any more.
+            return
+        if at_once:
+            kill_group(process.pid, signal.SIGKILL)
+        else:
+            self._keep(asyncio.create_task(_end_process(process, kill_wait_s=KILL_WAIT_S)))
+
+    def suspend(self, element: Element, *, suspended: bool) -> None:
+        """SIGSTOP or SIGCONT to the whole group."""
+        if (process := self._processes.get(element)) is not None:
+            kill_group(process.pid, signal.SIGSTOP if suspended else signal.SIGCONT)
+
+    async def close(self) -> None:
+        """End every process, wait for them, and kill what is left."""
+        for process in self._processes.values():
+            self._keep(asyncio.create_task(_end_process(process, kill_wait_s=2.0)))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=4.0)
+        kill_leftovers(self._state)
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, element: Element, run: int) -> None:
+        code, number = 0, LAUNCH_FAILED_SIGNAL
+        # A directory, an output file or an interpreter that is not there fails the job at once, as 0:53 in Slurm.
+        with contextlib.suppress(OSError, ValueError):
+            process = await self._spawn(element)
+            self._processes[element] = process
+            if element.run != run or element.final_state or element.end_at is not None:
+                kill_group(process.pid, signal.SIGKILL)
+            number = await process.wait()
+            code, number = (0, -number) if number < 0 else (number, 0)
+            kill_group(process.pid, signal.SIGKILL)
+            if self._processes.get(element) is process:
+                del self._processes[element]
+        self._controller.advance()
+        self._controller.exited(element, run, code, number)
+
+    async def _spawn(self, element: Element) -> asyncio.subprocess.Process:
+        batch = element.batch
+        environment = {
+            **batch.environment,
+            **self._environment,
+            **job_environment(element, cpus=self._controller.nodes.cpus),
+        }
+        folder = self._state / "spool" / f"job{element.raw_id}"
+        folder.mkdir(parents=True, exist_ok=True)
+        script = folder / "slurm_script"
+        script.unlink(missing_ok=True)
+        script.write_text(batch.script)
+        script.chmod(0o700)
         with contextlib.ExitStack() as files:
             output = files.enter_context(fill_pattern(batch.output, element).open("wb"))
             error = files.enter_context(fill_pattern(batch.error, element).open("wb")) if batch.error else output
-            element.process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 script,
                 *batch.script_args,
                 cwd=batch.directory,
-                env=dict(environment),
+                env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=error,
                 start_new_session=True,
             )
-    except OSError:
-        # A directory, an output file or an interpreter that is not there fails the job at once, as 0:53 in Slurm.
-        return 0, LAUNCH_FAILED_SIGNAL
-    code = await element.process.wait()
-    kill_group(element.process.pid, signal.SIGKILL)
-    return (0, -code) if code < 0 else (code, 0)
 
 
-async def end_process(element: Element, *, kill_wait_s: float) -> None:
-    """SIGTERM to the whole group and, after KillWait, SIGKILL."""
-    process = element.process
-    if process is None:
-        return
+async def _end_process(process: asyncio.subprocess.Process, *, kill_wait_s: float) -> None:
     kill_group(process.pid, signal.SIGTERM)
+    kill_group(process.pid, signal.SIGCONT)
     try:
         async with asyncio.timeout(kill_wait_s):
             await process.wait()

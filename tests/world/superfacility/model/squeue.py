@@ -3,133 +3,237 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.world.superfacility.arrays import format_tasks
 from tests.world.superfacility.commands import Answer
 from tests.world.superfacility.model.columns import SQUEUE_CONSTANTS, SQUEUE_HEADERS
 from tests.world.superfacility.model.controller import Controller
-from tests.world.superfacility.model.jobs import ACTIVE_STATES, PENDING, STATE_CODES, Element
-from tests.world.superfacility.model.words import instant, names, option, read_options, read_states, span
+from tests.world.superfacility.model.jobs import (
+    ACTIVE_STATES,
+    ENDED_STATES,
+    FLAGGED_PENDING,
+    FLAGGED_RUNNING,
+    PENDING,
+    STATE_CODES,
+    Batch,
+    Element,
+)
+from tests.world.superfacility.model.sheet import Template
+from tests.world.superfacility.model.words import Instants, option, read_ids, read_options, read_states, span
 
 DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
+ALL = "|".join(f"%{letter}" for letter in SQUEUE_HEADERS)
+CHANGING = frozenset("eiprtABCKLMNQRSTV")
 PRIORITY_SCALE = 2**32
 JOBID_MAX_CHARACTERS = 31
+END_REASONS = {
+    "FAILED": "NonZeroExitCode", "TIMEOUT": "TimeLimit", "NODE_FAIL": "NodeDown", "DEADLINE": "DeadLine",
+    "OUT_OF_MEMORY": "OutOfMemory", "BOOT_FAIL": "BootFailure",
+}  # fmt: skip
 LONG = (
     "noheader", "jobs=", "user=", "states=", "name=", "account=", "qos=", "partition=", "format=", "array", "me",
     "nodelist=", "sort=", "long",
 )  # fmt: skip
+VALID_STATES = (
+    "PENDING,RUNNING,SUSPENDED,COMPLETED,CANCELLED,FAILED,TIMEOUT,NODE_FAIL,PREEMPTED,BOOT_FAIL,DEADLINE,"
+    "OUT_OF_MEMORY,COMPLETING,CONFIGURING,RESIZING,RESV_DEL_HOLD,REQUEUED,REQUEUE_FED,REQUEUE_HOLD,REVOKED,SIGNALING,"
+    "SPECIAL_EXIT,STAGE_OUT,STOPPED"
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: an element, or all pending elements of one array."""
+    """One line: an element in a state, or all pending elements of one array."""
 
     element: Element
+    state: str
     pending: tuple[int, ...] | None
 
 
-def squeue(controller: Controller, words: Sequence[str], environment: Mapping[str, str]) -> Answer:
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for, and the rows that answer it."""
+
+    options: dict[str, str]
+    rows: list[Row]
+
+
+def squeue(controller: Controller, words: Sequence[str], environment: Mapping[str, str], *, lag_s: float) -> Answer:
     """Answer `squeue words`."""
+    asked = select(controller, words, lag_s=lag_s)
+    if isinstance(asked, Answer):
+        return asked
+    form = option(asked.options, "-o", "--format") or DEFAULT_FORMAT
+    form = ALL if form in ("%all", "all") else form
+    fill = _filler(form)
+    lines = [] if option(asked.options, "-h", "--noheader") is not None else [fill(SQUEUE_HEADERS)]
+    write = Writer(controller, environment)
+    lines += [fill(write.fixed(row.element.batch) | write.values(row)) for row in asked.rows]
+    return Answer(0, "".join(f"{line}\n" for line in lines), "")
+
+
+def squeue_objects(controller: Controller, words: Sequence[str], page: slice, *, lag_s: float) -> list[str] | Answer:
+    """Return a page of the rows of `squeue words -o %all` as the API's JSON objects."""
+    asked = select(controller, words, lag_s=lag_s)
+    if isinstance(asked, Answer):
+        return asked
+    write = Writer(controller, {})
+    return [text for row in asked.rows[page] for text in write.template(row.element.batch).objects(write.values(row))]
+
+
+def select(controller: Controller, words: Sequence[str], *, lag_s: float) -> Asked | Answer:
+    """Read the command line and find its rows; an Answer is what a wrong one is answered with."""
     read = read_options("squeue", words, "hj:u:t:n:A:q:p:o:raw:S:l", LONG)
     if isinstance(read, Answer):
         return read
     options, _ = read
-    states = read_states(option(options, "-t", "--states") or ",".join(ACTIVE_STATES))
+    states = read_states(option(options, "-t", "--states") or ",".join((*ACTIVE_STATES, *FLAGGED_PENDING)))
     if states is None:
-        return Answer(1, "", f"squeue: error: Invalid job state specified: {option(options, '-t', '--states')}\n")
-    ids = [word for word in (option(options, "-j", "--jobs") or "").split(",") if word]
-    known = [element for element in controller.elements() if controller.known(element)]
-    if len(ids) == 1 and not any(names(element, ids) for element in known):
+        text = f"squeue: error: Invalid job state specified: {option(options, '-t', '--states')}\n"
+        return Answer(1, "", f"{text}squeue: error: Valid job states include: {VALID_STATES}\n\n")
+    states |= {*FLAGGED_PENDING} if PENDING in states else set()
+    states |= {*FLAGGED_RUNNING} if "RUNNING" in states else set()
+    given = option(options, "-j", "--jobs")
+    ids = read_ids(given) if given is not None else []
+    if ids is None:
+        return Answer(1, "", f"squeue: error: Invalid job id: {given}\n")
+    seen_at = controller.time - lag_s
+    found = [element for word in ids for element in controller.find(word) if controller.knows(element)]
+    if len(ids) == 1 and not any(element.state_at(seen_at) for element in found):
         return Answer(1, "", "slurm_load_jobs error: Invalid job id specified\n")
+    known = dict.fromkeys(found) if ids else controller.known()
+    controller.scheduler.reasons()
+    wanted = _chooser(options)
+    states_of = (
+        (element, element.state_at(seen_at) if lag_s > 0 else element.state) for element in known if wanted(element)
+    )
+    chosen = [(element, state) for element, state in states_of if state and (not states or state in states)]
+    rows = list(_rows(chosen, expand=option(options, "-r", "--array") is not None))
+    rows.sort(key=lambda row: (row.state, row.element.held * 1, -row.element.batch.priority))
+    return Asked(options, rows)
+
+
+def _chooser(options: Mapping[str, str]) -> Callable[[Element], bool]:
+    """Return the test of the options that choose by what was asked for, decided once for each batch."""
     wanted = [
-        element
-        for element in known
-        if (not states or element.state in states) and (not ids or names(element, ids)) and _asked_for(element, options)
+        (name, given.split(","))
+        for name, given in (
+            ("user", option(options, "-u", "--user")),
+            ("name", option(options, "-n", "--name")),
+            ("account", option(options, "-A", "--account")),
+            ("qos", option(options, "-q", "--qos")),
+            ("partition", option(options, "-p", "--partition")),
+        )
+        if given is not None
     ]
-    form = option(options, "-o", "--format") or DEFAULT_FORMAT
-    if form in ("%all", "all"):
-        form = "|".join(f"%{letter}" for letter in SQUEUE_HEADERS)
-    lines = [] if option(options, "-h", "--noheader") is not None else [_fill(form, SQUEUE_HEADERS)]
-    expand = option(options, "-r", "--array") is not None
-    lines += [_fill(form, row_fields(controller, row, environment)) for row in _rows(wanted, expand=expand)]
-    return Answer(0, "".join(f"{line}\n" for line in lines), "")
+    known: dict[Batch, bool] = {}
+
+    def choose(element: Element) -> bool:
+        batch = element.batch
+        if batch not in known:
+            known[batch] = all(getattr(batch, name) in values for name, values in wanted)
+        return known[batch]
+
+    nodes = option(options, "-w", "--nodelist")
+    if nodes is None:
+        return choose
+    return lambda element: choose(element) and any(name in element.nodes for name in nodes.split(","))
 
 
-def _asked_for(element: Element, options: Mapping[str, str]) -> bool:
-    batch = element.batch
-    for given, own in (
-        (option(options, "-u", "--user"), batch.user),
-        (option(options, "-n", "--name"), batch.name),
-        (option(options, "-A", "--account"), batch.account),
-        (option(options, "-q", "--qos"), batch.qos),
-        (option(options, "-p", "--partition"), batch.partition),
-    ):
-        if given is not None and own not in given.split(","):
-            return False
-    return True
-
-
-def _rows(elements: Sequence[Element], *, expand: bool) -> Iterator[Row]:
-    """Pending ones first, as squeue sorts; one row for all pending tasks of an array."""
-    pending: dict[int, list[Element]] = {}
-    for element in elements:
-        if element.raw_id is None:
-            pending.setdefault(element.batch.job_id, []).append(element)
-    for group in pending.values():
-        if expand:
-            yield from (Row(element, (element.index or 0,)) for element in group)
+def _rows(chosen: Sequence[tuple[Element, str]], *, expand: bool) -> Iterator[Row]:
+    """One row for all pending tasks of an array, one for each other element."""
+    waiting: dict[tuple[int, str], list[Element]] = {}
+    for element, state in chosen:
+        if element.raw_id is None or (state == PENDING and element.index is not None and not element.restarts):
+            waiting.setdefault((element.batch.job_id, state), []).append(element)
         else:
-            yield Row(group[0], tuple(element.index or 0 for element in group))
-    yield from (Row(element, None) for element in elements if element.raw_id is not None)
+            yield Row(element, state, None)
+    for (_, state), group in waiting.items():
+        if expand:
+            yield from (Row(element, state, (element.index or 0,)) for element in group)
+        else:
+            yield Row(group[0], state, tuple(element.index or 0 for element in group))
 
 
-def row_fields(controller: Controller, row: Row, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return every letter's value of one row."""
-    element, batch = row.element, row.element.batch
-    started = element.start_at is not None
-    run_s = ((element.end_at or time.time()) - element.start_at) if element.start_at is not None else 0.0
-    end_at = element.end_at
-    if end_at is None and element.start_at is not None:
-        end_at = element.start_at + batch.time_limit_s
-    reason = "None" if element.state not in ("PENDING", "FAILED", "TIMEOUT") else _reason(element)
-    nodes = ",".join(element.nodes)
-    job_id, tasks, label = str(element.raw_id), "N/A" if element.index is None else str(element.index), element.label
-    if row.pending is not None:
+class Writer:
+    """Writes rows by letter; templates last as long as one listing."""
+
+    def __init__(self, controller: Controller, environment: Mapping[str, str]) -> None:
+        self._controller = controller
+        self._instants = Instants(controller.clock, environment)
         # With SLURM_BITSTR_LEN=0 squeue prints the whole list.
-        cut = environment.get("SLURM_BITSTR_LEN") != "0"
-        tasks = format_tasks(row.pending, throttle=batch.throttle, cut=cut)
-        job_id, label = str(batch.job_id), f"{batch.job_id}_[{tasks}]"[: JOBID_MAX_CHARACTERS if cut else None]
-    return SQUEUE_CONSTANTS | {
-        "a": batch.account, "e": instant(end_at, environment, missing="N/A"), "f": batch.constraint or "(null)",
-        "g": batch.group, "h": "NO", "i": label, "j": batch.name, "k": batch.comment or "(null)",
-        "l": span(batch.time_limit_s, padded=False), "o": batch.command or "(null)",
-        "p": f"{batch.priority / PRIORITY_SCALE:.14f}", "q": batch.qos, "r": reason, "t": STATE_CODES[element.state],
-        "u": batch.user, "A": job_id, "B": element.nodes[0] if nodes else "n/a",
-        "C": str(controller.cpus * batch.nodes) if started else str(batch.nodes), "D": str(batch.nodes),
-        "F": str(batch.job_id), "G": str(batch.uid), "K": tasks,
-        "L": span(max(0.0, batch.time_limit_s - run_s), padded=False), "M": span(run_s, padded=False), "N": nodes,
-        "P": batch.partition, "Q": str(batch.priority), "R": nodes if nodes and element.state in ACTIVE_STATES
-        else f"({reason})", "S": instant(element.start_at, environment, missing="N/A"), "T": element.state,
-        "U": str(batch.uid), "V": instant(batch.submit_at, environment, missing="N/A"),
-        "W": batch.licenses or "(null)", "Z": str(batch.directory),
-    }  # fmt: skip
+        self._cut = environment.get("SLURM_BITSTR_LEN") != "0"
+        self._fixed: dict[Batch, dict[str, str]] = {}
+        self._templates: dict[Batch, Template] = {}
+
+    def fixed(self, batch: Batch) -> dict[str, str]:
+        """Return what all rows of a batch share."""
+        if batch not in self._fixed:
+            limit = span(batch.time_limit_s, padded=False) if batch.time_limit_s < 10**9 else "UNLIMITED"
+            self._fixed[batch] = SQUEUE_CONSTANTS | {
+                "a": batch.account, "f": batch.constraint or "(null)", "g": batch.group, "h": "NO", "j": batch.name,
+                "k": batch.comment or "(null)", "l": limit, "o": batch.command or "(null)", "q": batch.qos,
+                "u": batch.user, "x": ",".join(sorted(batch.excluded)), "D": str(batch.nodes), "F": str(batch.job_id),
+                "G": str(batch.uid), "P": batch.partition, "U": str(batch.uid), "W": batch.licenses or "(null)",
+                "Z": str(batch.directory), "b": f"gres:gpu:{batch.gpus}" if batch.gpus else "N/A",
+            }  # fmt: skip
+        return self._fixed[batch]
+
+    def template(self, batch: Batch) -> Template:
+        """Return the batch's row with its gaps."""
+        if batch not in self._templates:
+            self._templates[batch] = Template(SQUEUE_HEADERS, self.fixed(batch), CHANGING)
+        return self._templates[batch]
+
+    def values(self, row: Row) -> dict[str, str]:
+        """Return what changes from row to row."""
+        element, batch, state, write = row.element, row.element.batch, row.state, self._instants
+        waits = state == PENDING or state in FLAGGED_PENDING
+        ended = state in ENDED_STATES
+        start_at = None if waits else element.start_at
+        run_s = element.run_s(self._controller.time) if start_at is not None else 0.0
+        end_at = element.end_at if ended else None if start_at is None else start_at + batch.time_limit_s
+        if waits and element.restarts:
+            start_at, end_at = element.eligible_at, element.eligible_at + batch.time_limit_s
+        elif ended and start_at is None:
+            start_at = end_at
+        reason = element.reason if waits or (ended and not element.nodes) else END_REASONS.get(state, "None")
+        nodes = "" if waits else element.node_list
+        tasks, label, job_id = "N/A" if element.index is None else str(element.index), element.label, element.raw_id
+        if row.pending is not None:
+            tasks = format_tasks(row.pending, throttle=batch.throttle, cut=self._cut)
+            label = f"{batch.job_id}_[{tasks}]"[: JOBID_MAX_CHARACTERS if self._cut else None]
+            job_id = batch.job_id
+        cpus = self._controller.nodes.cpus * batch.nodes if nodes else batch.nodes
+        priority = 0 if element.held else batch.priority
+        shown = (
+            nodes if nodes and (not ended or state == "CANCELLED") else "" if state == "CANCELLED" else f"({reason})"
+        )
+        if state == "NODE_FAIL":
+            shown = nodes
+        return {
+            "e": write(end_at, missing="N/A"), "i": label, "p": f"{priority / PRIORITY_SCALE:.14f}", "r": reason,
+            "t": STATE_CODES[state], "A": str(job_id), "B": element.nodes[0] if nodes else "n/a", "C": str(cpus),
+            "K": tasks, "L": span(max(0.0, batch.time_limit_s - run_s), padded=False), "M": span(run_s, padded=False),
+            "N": nodes, "Q": str(priority), "R": shown, "S": write(start_at, missing="N/A"), "T": state,
+            "V": write(element.submit_at, missing="N/A"),
+        }  # fmt: skip
 
 
-def _reason(element: Element) -> str:
-    return {PENDING: element.reason, "TIMEOUT": "TimeLimit"}.get(element.state, "NonZeroExitCode")
+def _filler(form: str) -> Callable[[Mapping[str, str]], str]:
+    """Return what fills `%i`, `%.18i`, `%-8j`: a width cuts and pads."""
+    pieces = re.split(r"%(\.)?-?(\d+)?([a-zA-Z])", form)
+    plain, gaps = pieces[::4], list(zip(pieces[1::4], pieces[2::4], pieces[3::4], strict=True))
 
+    def fill(fields: Mapping[str, str]) -> str:
+        text = plain[0]
+        for (right, width, letter), after in zip(gaps, plain[1:], strict=True):
+            value = fields.get(letter, "")
+            if width:
+                value = value[: int(width)].rjust(int(width)) if right else value[: int(width)].ljust(int(width))
+            text += value + after
+        return text
 
-def _fill(form: str, fields: Mapping[str, str]) -> str:
-    """Fill `%i`, `%.18i`, `%-8j`; a width cuts and pads."""
-
-    def value(match: re.Match[str]) -> str:
-        right, width, letter = match.groups()
-        text = fields.get(letter, "")
-        if not width:
-            return text
-        return text[: int(width)].rjust(int(width)) if right else text[: int(width)].ljust(int(width))
-
-    return re.sub(r"%(\.)?-?(\d+)?([a-zA-Z])", value, form)
+    return fill

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 import getopt
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from tests.world.superfacility.arrays import parse_array
 from tests.world.superfacility.commands import Answer
-from tests.world.superfacility.model.jobs import STATE_CODES, Element
+from tests.world.superfacility.model.clock import Clock
+from tests.world.superfacility.model.jobs import STATE_CODES
 
 UNIT_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 
 
-def instant(seconds: float | None, environment: Mapping[str, str], *, missing: str) -> str:
-    """Write an instant in local time, by SLURM_TIME_FORMAT where given, as Slurm does."""
-    if seconds is None:
-        return missing
-    form = environment.get("SLURM_TIME_FORMAT", "standard")
-    return time.strftime("%Y-%m-%dT%H:%M:%S" if form == "standard" else form, time.localtime(seconds))
+class Instants:
+    """Writes model times as the wall clock's local time, by SLURM_TIME_FORMAT where given, as Slurm does."""
+
+    def __init__(self, clock: Clock, environment: Mapping[str, str]) -> None:
+        self._clock = clock
+        form = environment.get("SLURM_TIME_FORMAT", "standard")
+        self._form = "%Y-%m-%dT%H:%M:%S" if form == "standard" else form
+        self._known: dict[int, str] = {}
+
+    def second(self, model_time: float | None) -> int | None:
+        """Return the whole second that an instant is shown as."""
+        return None if model_time is None else int(self._clock.shown(model_time))
+
+    def __call__(self, model_time: float | None, *, missing: str) -> str:
+        if model_time is None:
+            return missing
+        seconds = int(self._clock.shown(model_time))
+        text = self._known.get(seconds)
+        if text is None:
+            text = self._known[seconds] = time.strftime(self._form, time.localtime(seconds))
+        return text
 
 
-def read_instant(text: str) -> float:
-    """Read `now-2days`, `today`, `midnight`, unix seconds or an ISO instant in local time; raises ValueError."""
-    if match := re.fullmatch(r"now(?:([+-])(\d+)(second|minute|hour|day|week)s?)?", text):
+def read_instant(text: str, now: float) -> float:
+    """Read `now-2days`, `today`, `midnight`, unix seconds or an ISO instant in local time; raises ValueError.
+
+    `now` and the answer are the wall clock's unix seconds.
+    """
+    if match := re.fullmatch(r"now(?:([+-])(\d+)(second|minute|hour|day|week)?s?)?", text):
         sign, number, unit = match.groups()
-        return time.time() + (int(f"{sign}{number}") * UNIT_S[unit] if number else 0)
+        return now + (int(f"{sign}{number}") * UNIT_S[unit or "second"] if number else 0)
     if text in ("today", "midnight"):
-        return datetime.combine(datetime.now().astimezone().date(), datetime.min.time()).timestamp()
+        return datetime.combine(datetime.fromtimestamp(now).astimezone().date(), datetime.min.time()).timestamp()
     if text.startswith("uts") and text[3:].isdigit():
         return float(text[3:])
     return datetime.fromisoformat(text).timestamp()
@@ -36,7 +57,11 @@ def read_instant(text: str) -> float:
 
 def span(seconds: float, *, padded: bool) -> str:
     """Write a span: `1-02:03:04`; `padded` is sacct's manner, else squeue's, which drops leading zeros."""
-    total = int(seconds)
+    return _span(int(seconds), padded)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _span(total: int, padded: bool) -> str:
     days, hours, minutes, rest = total // 86_400, total // 3600 % 24, total // 60 % 60, total % 60
     if days:
         return f"{days}-{hours:02}:{minutes:02}:{rest:02}"
@@ -56,10 +81,18 @@ def read_states(text: str) -> set[str] | None:
     return {codes.get(word, word) for word in words}
 
 
-def names(element: Element, ids: Iterable[str]) -> bool:
-    """Say whether one of `12`, `12_3`, or an element's own raw id names it."""
-    own = {str(element.raw_id), str(element.batch.job_id), element.label}
-    return any(word in own for word in ids)
+def read_ids(text: str) -> list[str] | None:
+    """Return the ids of `12,12_3,12_[1-3]` one by one; None when one of them is none."""
+    ids: list[str] = []
+    for word in re.findall(r"[^,\[\]]+(?:\[[^\]]*\])?", text):
+        match = re.fullmatch(r"(\d+)(?:_(\d+)|_\[([\d,:%-]+)\])?", word)
+        if match is None:
+            return None
+        try:
+            ids += [f"{match[1]}_{index}" for index in parse_array(match[3])[0]] if match[3] else [word]
+        except ValueError:
+            return None
+    return ids
 
 
 def read_options(
