@@ -3,7 +3,7 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.alice import descriptors, java_values
@@ -68,6 +68,7 @@ def collect(item: Value, seen: dict[str, object]) -> None:
 
 
 @given(st.integers(-(1 << 31), (1 << 31) - 1), st.integers(-(1 << 63), (1 << 63) - 1), st.uuids())
+@settings(deadline=None)
 def test_boxed_numbers_and_uuids_come_back(small: int, large: int, name: uuid.UUID) -> None:
     """Integer, Long and UUID hold every value of their range."""
     assert java_values.int_of(through_the_wire(java_values.integer(small))) == small
@@ -86,6 +87,7 @@ def test_numbers_outside_their_type_are_refused(box: Callable[[int], Instance], 
 
 
 @given(st.dictionaries(JAVA_TEXT, st.text(), max_size=40))
+@settings(deadline=None)
 def test_maps_come_back_in_the_order_of_a_hash_table(entries: dict[str, str]) -> None:
     """A HashMap keeps its entries; its buckets grow to the power of two that a filled table has."""
     node = java_values.hash_map(entries)
