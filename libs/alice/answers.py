@@ -69,6 +69,35 @@ class Pong:
     roles: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class UserJobs:
+    """One account's grid jobs anywhere on the grid."""
+
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Uptime:
+    """The answer to UptimeRequest: by account. May be a minute old."""
+
+    by_account: dict[str, UserJobs]
+
+
+@dataclass(frozen=True)
+class LdapTree:
+    """The answer to LdapTreeRequest: the values by attribute, one or more each; empty when nothing was found."""
+
+    attributes: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class LdapInfo:
+    """The answer to LdapInfoRequest: the attribute's values, sorted; empty when nothing was found."""
+
+    values: tuple[str, ...]
+
+
 def answer(value: TopLevel, class_name: str) -> Instance:
     """The reply to a request of that class.
 
@@ -155,3 +184,42 @@ def pong(reply: Instance) -> Pong:
         account=account if isinstance(account, str) else "",
         roles=tuple(sorted(role for role in roles if isinstance(role, str))),
     )
+
+
+def uptime(reply: Instance) -> Uptime:
+    """Each account's grid jobs; Malformed when the server gives none, or no numbers."""
+    stats = java_values.map_of(reply.get("stats"))
+    if stats is None:
+        raise Malformed("the central services answered uptime with nothing")
+    found = {}
+    for account, item in stats.items():
+        jobs = (item.get("runningJobs"), item.get("waitingJobs")) if isinstance(item, Instance) else (None, None)
+        running, waiting = jobs
+        if not isinstance(running, int) or not isinstance(waiting, int):
+            raise Malformed(f"the central services answered uptime without the numbers of {account[:50]!r}")
+        found[account] = UserJobs(running, waiting)
+    return Uptime(found)
+
+
+def ldap_tree(reply: Instance) -> LdapTree:
+    """The attributes; Malformed when there is no result, or one that is no text."""
+    found = java_values.map_of(reply.get("ret"))
+    if found is None:
+        raise Malformed("the central services answered an LDAP search with nothing")
+    attributes: dict[str, tuple[str, ...]] = {}
+    for name, value in found.items():
+        values = (str(value),) if isinstance(value, str) else java_values.texts_of(value)
+        if not values:
+            raise Malformed(
+                f"the central services answered an LDAP search with attribute {name[:50]!r} without a value"
+            )
+        attributes[name] = values
+    return LdapTree(attributes)
+
+
+def ldap_info(reply: Instance) -> LdapInfo:
+    """The values; Malformed when there is no result, or one that is no text."""
+    found = java_values.texts_of(reply.get("ret"))
+    if found is None:
+        raise Malformed("the central services answered an LDAP search with nothing")
+    return LdapInfo(found)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from libs.alice import answers, identity
-from libs.alice.answers import FreeSlots, JobAgentToken, Pong, WaitingJobs
+from libs.alice.answers import FreeSlots, JobAgentToken, LdapInfo, LdapTree, Pong, Uptime, WaitingJobs
 from libs.alice.connection import Connection, Lost, Settings
 from libs.alice.identity import Loaded
 from libs.alice.java_values import Plain
@@ -21,9 +21,12 @@ from libs.alice.peer import Peer
 from libs.alice.requests import (
     CLASS_NAMES,
     FreeSlotsRequest,
+    LdapInfoRequest,
+    LdapTreeRequest,
     PingRequest,
     Request,
     TokenRequest,
+    UptimeRequest,
     WaitingJobsRequest,
 )
 from libs.runtime.errors import Malformed
@@ -86,6 +89,18 @@ class CentralServices:
     def peer(self) -> Peer | None:
         """Who answers on the kept connection; None without one."""
         return self._connection.peer if self._connection else None
+
+    async def uptime(self) -> Uptime:
+        """All accounts' running and waiting grid jobs."""
+        return answers.uptime(await self._ask(UptimeRequest()))
+
+    async def ldap_tree(self, request: LdapTreeRequest) -> LdapTree:
+        """What LDAP says of some entries; servers before 2024 close the connection on this (Lost)."""
+        return answers.ldap_tree(await self._ask(request))
+
+    async def ldap_info(self, request: LdapInfoRequest) -> LdapInfo:
+        """What LDAP says of one attribute; servers before 2024 close the connection on this (Lost)."""
+        return answers.ldap_info(await self._ask(request))
 
     async def close(self) -> None:
         """Close the connection, after the request under way; the next request opens a new one."""

@@ -10,6 +10,9 @@ FREE_SLOTS = "alien.api.taskQueue.GetNumberFreeSlots"
 WAITING_JOBS = "alien.api.taskQueue.GetNumberWaitingJobs"
 TOKEN = "alien.api.token.GetTokenCertificate"
 PING = "alien.api.Ping"
+UPTIME = "alien.api.taskQueue.GetUptime"
+LDAP_INFO = "alien.api.LDAPInfoRequest"
+LDAP_TREE = "alien.api.LDAPTreeRequest"
 REQUEST = "alien.api.Request"
 SERVER_EXCEPTION = "alien.api.ServerException"
 PRINCIPAL = "alien.user.AliEnPrincipal"
@@ -23,6 +26,8 @@ UUID = "java.util.UUID"
 ARRAY_LIST = "java.util.ArrayList"
 HASH_MAP = "java.util.HashMap"
 HASH_SET = "java.util.HashSet"
+TREE_MAP = "java.util.TreeMap"
+TREE_SET = "java.util.TreeSet"
 LINKED_HASH_SET = "java.util.LinkedHashSet"
 CERTIFICATE = "java.security.cert.Certificate$CertificateRep"
 KEY = "java.security.KeyRep"
@@ -80,6 +85,21 @@ _ROWS: tuple[tuple[str, int, int, str, str | None], ...] = (
         REQUEST,
     ),
     (PING, -2970460898632648056, SERIALIZABLE, "serverInfo java.util.Map", REQUEST),
+    (UPTIME, 766147136470300455, SERIALIZABLE, "stats java.util.Map", REQUEST),
+    (
+        LDAP_INFO,
+        4715023480701764443,
+        SERIALIZABLE,
+        "Z recursive; ret java.util.Set; sKey java.lang.String; sParam java.lang.String; sRootExt java.lang.String",
+        REQUEST,
+    ),
+    (
+        LDAP_TREE,
+        -823796944415605996,
+        SERIALIZABLE,
+        "prependKey java.lang.String; ret java.util.Map; sParam java.lang.String; sRootExt java.lang.String",
+        REQUEST,
+    ),
 )
 
 

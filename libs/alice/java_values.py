@@ -146,10 +146,12 @@ def list_of(value: Value) -> list[Value] | None:
 
 
 def map_of(value: Value) -> dict[str, Value] | None:
-    """A HashMap (or LinkedHashMap) with string keys, or null; Malformed for anything else."""
+    """A HashMap (or LinkedHashMap) or TreeMap with string keys, or null; Malformed for anything else."""
     if value is None:
         return None
     items = _contents(value, descriptors.HASH_MAP)
+    if items is None:
+        items = _contents(value, descriptors.TREE_MAP)
     if items is None or len(items) % 2:
         raise Malformed(f"a map was expected, not {_kind(value)}")
     return {text_of(key) or "": item for key, item in zip(items[::2], items[1::2], strict=True)}
@@ -158,6 +160,22 @@ def map_of(value: Value) -> dict[str, Value] | None:
 def set_of(value: Value) -> list[Value] | None:
     """The items of a HashSet (or LinkedHashSet), None for null and for any other set."""
     return _contents(value, descriptors.HASH_SET)
+
+
+def texts_of(value: Value) -> tuple[str, ...] | None:
+    """The strings of a HashSet (or LinkedHashSet) or TreeSet in their order, or null; Malformed for anything else."""
+    if value is None:
+        return None
+    items = _contents(value, descriptors.HASH_SET)
+    if items is None:
+        # The first of a TreeSet is its comparator, of which there is none for strings in their natural order.
+        items = (_contents(value, descriptors.TREE_SET) or [])[1:]
+        if not isinstance(value, Instance) or value.class_name != descriptors.TREE_SET:
+            raise Malformed(f"a set was expected, not {_kind(value)}")
+    found = tuple(str(item) for item in items if isinstance(item, str))
+    if len(found) != len(items):
+        raise Malformed(f"a set of strings was expected, not one with {len(items) - len(found)} other things")
+    return found
 
 
 def bytes_of(value: Value) -> bytes:

@@ -15,9 +15,10 @@ class is ever looked up by a name from the wire. Nodes compare by identity, sinc
 Grammar: https://docs.oracle.com/en/java/javase/17/docs/specs/serialization/protocol.html
 """
 
+import functools
 import struct
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 MAGIC = b"\xac\xed\x00\x05"
 
@@ -64,13 +65,18 @@ class Text(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One field of a class: type code (a primitive's letter, `L` or `[`), name, and of references the JVM signature."""
 
     code: str
     name: str
     signature: str | None = None
+
+
+@functools.lru_cache(maxsize=256)
+def _form(codes: str) -> struct.Struct:
+    """How primitive fields of these types are packed."""
+    return struct.Struct(">" + "".join(PRIMITIVES[code] for code in codes))
 
 
 @dataclass(eq=False)
@@ -93,23 +99,27 @@ class ClassDescriptor:
     primitives: struct.Struct = field(init=False)
     primitive_names: tuple[str, ...] = field(init=False)
     reference_names: tuple[str, ...] = field(init=False)
+    _hierarchy: "tuple[ClassDescriptor, ...]" = field(init=False, default=())
 
     def __post_init__(self) -> None:
-        self.set_fields(self.fields)
+        if self.is_complete:
+            self.set_fields(self.fields)
 
     def set_fields(self, fields: tuple[Field, ...]) -> None:
         """Set the fields and what is derived from them (a reader learns the name before the fields)."""
         self.fields = fields
-        self.primitives = struct.Struct(">" + "".join(PRIMITIVES[f.code] for f in fields if f.code in PRIMITIVES))
-        self.primitive_names = tuple(f.name for f in fields if f.code in PRIMITIVES)
-        self.reference_names = tuple(f.name for f in fields if f.code in REFERENCES)
+        self.primitives = _form("".join([f.code for f in fields if f.signature is None]))
+        self.primitive_names = tuple([f.name for f in fields if f.signature is None])
+        self.reference_names = tuple([f.name for f in fields if f.signature is not None])
 
-    def hierarchy(self) -> "list[ClassDescriptor]":
+    def hierarchy(self) -> "tuple[ClassDescriptor, ...]":
         """This class and its ancestors, the most general first: the order of their data on the wire."""
-        found = [self]
-        while (parent := found[-1].parent) is not None:
-            found.append(parent)
-        return found[::-1]
+        if not self._hierarchy:
+            found = (*(self.parent.hierarchy() if self.parent is not None else ()), self)
+            if not self.is_complete:
+                return found
+            self._hierarchy = found
+        return self._hierarchy
 
 
 @dataclass(eq=False)

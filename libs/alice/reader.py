@@ -8,6 +8,8 @@ Grammar: https://docs.oracle.com/en/java/javase/17/docs/specs/serialization/prot
 import struct
 
 from libs.alice import nodes
+from libs.alice.attempt import PENDING, Attempt
+from libs.alice.handles import Handles
 from libs.alice.limits import Limits, MalformedStream
 from libs.alice.nodes import (
     Aborted,
@@ -44,9 +46,8 @@ class Reader:
         self.resets = 0
         self._limits = limits or Limits()
         self._source = Source()
-        self._handles: list[Value] = []
-        self._parts = 0
-        self._reset_offset = 0
+        self._handles = Handles(self._source, self._limits)
+        self._attempt = Attempt(self._source, self._handles, self._limits)
         self._inside: list[str] = []
         self._between_objects = False
         self._finished: list[TopLevel] = []
@@ -63,6 +64,11 @@ class Reader:
         """True while bytes are missing that must come: inside the stream header or inside an object."""
         return not self._between_objects
 
+    @property
+    def inside(self) -> str | None:
+        """The class of the object that is being read, None outside of objects."""
+        return self._inside[-1] if self._inside else None
+
     def feed(self, data: bytes) -> list[TopLevel]:
         """Take bytes as they came and return the objects they completed.
 
@@ -73,9 +79,7 @@ class Reader:
             try:
                 next(self._machine)
             except MalformedStream as fault:
-                self._failure = MalformedStream(
-                    fault.problem, fault.offset, fault.class_name or (self._inside[-1] if self._inside else None)
-                )
+                self._failure = MalformedStream(fault.problem, fault.offset, self.inside)
         found, self._finished = self._finished, []
         if self._failure is not None and not found:
             raise self._failure
@@ -89,44 +93,39 @@ class Reader:
         while True:
             self._between_objects = True
             self._source.bound(self._limits.object_bytes)
-            code = yield from self._source.u8()
+            code = yield from self._source.peek()
             self._between_objects = False
             if code == nodes.RESET:
+                self._source.place += 1
                 self.resets += 1
-                self._forget_handles()
+                self._handles.forget()
                 continue
             made: TopLevel
             try:
                 made = yield from self._content(code, 0)
             except _AbortedByWriter as stop:
-                self._forget_handles()
+                self._handles.forget()
                 made = Aborted(stop.exception)
             self._finished.append(made)
             self._inside.clear()
-            if self._source.offset - self._reset_offset > self._limits.stream_bytes:
+            if self._source.offset - self._handles.reset_offset > self._limits.stream_bytes:
                 raise self._source.fault("more bytes without a reset than allowed")
 
-    def _forget_handles(self) -> None:
-        self._handles = []
-        self._parts = 0
-        self._reset_offset = self._source.offset
-
-    def _remember(self, value: Value) -> None:
-        """Give the value the next handle."""
-        if len(self._handles) >= self._limits.handles:
-            raise self._source.fault("more handles than allowed")
-        self._handles.append(value)
-
     def _content(self, code: int, depth: int) -> Step[Content]:
-        """What may stand at the top and in annotations: a value or block data."""
+        """What may stand at the top and in annotations: a value or block data; its code was looked at, not taken."""
         if code == nodes.BLOCK_DATA:
+            self._source.place += 1
             return bytes((yield from self._source.take((yield from self._source.u8()))))
         if code == nodes.BLOCK_DATA_LONG:
+            self._source.place += 1
             return bytes((yield from self._source.take((yield from self._source.number(U32)))))
-        return (yield from self._typed(code, depth))
+        return (yield from self._value(depth))
 
     def _value(self, depth: int) -> Step[Value]:
-        return (yield from self._typed((yield from self._source.u8()), depth))
+        found = self._attempt.value(depth)
+        if found is PENDING:
+            return (yield from self._typed((yield from self._source.u8()), depth))
+        return found
 
     def _typed(self, code: int, depth: int) -> Step[Value]:
         if code == nodes.NULL:
@@ -149,22 +148,22 @@ class Reader:
             return (yield from self._new_descriptor(code, depth))
         if code == nodes.CLASS:
             reference = ClassRef((yield from self._descriptor(depth)))
-            self._remember(reference)
+            self._handles.remember(reference)
             return reference
         if code == nodes.EXCEPTION:
-            self._forget_handles()
+            self._handles.forget()
             raise _AbortedByWriter((yield from self._value(depth + 1)))
         raise self._source.fault(f"type code 0x{code:02x} is not allowed here")
 
     def _reference(self) -> Step[Value]:
         handle = (yield from self._source.number(I32)) - nodes.FIRST_HANDLE
-        if not 0 <= handle < len(self._handles):
+        if not 0 <= handle < len(self._handles.values):
             raise self._source.fault("a handle that was never given")
-        return self._handles[handle]
+        return self._handles.values[handle]
 
     def _new_string(self, form: struct.Struct) -> Step[Text]:
         found = Text((yield from self._source.characters(form, self._limits.text_bytes)))
-        self._remember(found)
+        self._handles.remember(found)
         return found
 
     def _string(self, depth: int) -> Step[Text]:
@@ -177,8 +176,9 @@ class Reader:
     def _annotation(self, depth: int) -> Step[list[Content]]:
         """Contents up to the end mark."""
         found: list[Content] = []
-        while (code := (yield from self._source.u8())) != nodes.END_BLOCK_DATA:
+        while (code := (yield from self._source.peek())) != nodes.END_BLOCK_DATA:
             found.append((yield from self._content(code, depth)))
+        self._source.place += 1
         return found
 
     def _descriptor(self, depth: int) -> Step[ClassDescriptor | None]:
@@ -191,13 +191,14 @@ class Reader:
     def _new_descriptor(self, code: int, depth: int) -> Step[ClassDescriptor]:
         made = ClassDescriptor("", 0, 0, (), is_complete=False)
         if code == nodes.PROXY_DESCRIPTOR:
-            self._remember(made)
+            self._handles.remember(made)
             made.interfaces = yield from self._interfaces()
+            made.set_fields(())
             made.name, made.flags = "$Proxy", nodes.SERIALIZABLE
         else:
             made.name = yield from self._source.characters(U16, self._limits.text_bytes)
             made.serial_version = yield from self._source.number(I64)
-            self._remember(made)
+            self._handles.remember(made)
         self._inside.append(made.name)
         if code == nodes.CLASS_DESCRIPTOR:
             made.flags = yield from self._source.u8()
@@ -240,12 +241,10 @@ class Reader:
         if descriptor is None:
             raise self._source.fault("an object without a class")
         made = Instance(descriptor)
-        self._remember(made)
+        self._handles.remember(made)
         self._inside.append(descriptor.name)
         for level in descriptor.hierarchy():
-            self._parts += 1
-            if self._parts > self._limits.parts:
-                raise self._source.fault("more parts of objects than allowed")
+            self._handles.count_part()
             made.parts.append((yield from self._part(level, depth + 1)))
         self._inside.pop()
         return made
@@ -254,10 +253,11 @@ class Reader:
         """The data of one class of the hierarchy."""
         made = Part(level)
         if level.flags & nodes.SERIALIZABLE:
-            data = yield from self._source.take(level.primitives.size)
-            made.fields.update(zip(level.primitive_names, level.primitives.unpack(data), strict=True))
+            numbers = yield from self._source.numbers(level.primitives)
+            fields: dict[str, Value] = dict(zip(level.primitive_names, numbers, strict=True))
+            made.fields = fields
             for name in level.reference_names:
-                made.fields[name] = yield from self._value(depth)
+                fields[name] = yield from self._value(depth)
             has_annotation = bool(level.flags & nodes.WRITE_METHOD)
         else:
             has_annotation = bool(level.flags & nodes.EXTERNALIZABLE)
@@ -272,7 +272,7 @@ class Reader:
         if descriptor is None or not nodes.is_array_name(descriptor.name):
             raise self._source.fault("an array without an array's class")
         made = Array(descriptor, b"")
-        self._remember(made)
+        self._handles.remember(made)
         count = yield from self._source.number(I32)
         if not 0 <= count <= (self._limits.object_bytes if descriptor.name == "[B" else self._limits.array_items):
             raise self._source.fault("an array longer than allowed")
@@ -295,6 +295,6 @@ class Reader:
         if descriptor is None:
             raise self._source.fault("an enum constant without a class")
         made = Enumerator(descriptor, "")
-        self._remember(made)
+        self._handles.remember(made)
         made.constant = yield from self._string(depth + 1)
         return made

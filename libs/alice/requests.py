@@ -69,13 +69,55 @@ class PingRequest:
     """Are you there, and who are you?"""
 
 
-Request: TypeAlias = FreeSlotsRequest | WaitingJobsRequest | TokenRequest | PingRequest
+@dataclass(frozen=True)
+class UptimeRequest:
+    """How many grid jobs run and wait, for each account? The server answers out of a cache of a minute."""
+
+
+@dataclass(frozen=True)
+class LdapTreeRequest:
+    """All attributes of the LDAP entries that the filter finds below `base` and the root, such as `ou=Sites,`.
+
+    The names come back in lower case, with `prefix` and `_` in front unless it is empty. Servers since 2024 only, which
+    keep the answer for 15 minutes.
+    """
+
+    filter: str
+    base: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class LdapInfoRequest:
+    """All values of one attribute (`dn`: the entries' names) of the LDAP entries that the filter finds below `base`.
+
+    `recursive`: also below its children. Servers since 2024 only; cached there for 15 minutes.
+    """
+
+    filter: str
+    base: str
+    key: str
+    recursive: bool = True
+
+
+Request: TypeAlias = (
+    FreeSlotsRequest
+    | WaitingJobsRequest
+    | TokenRequest
+    | PingRequest
+    | UptimeRequest
+    | LdapTreeRequest
+    | LdapInfoRequest
+)
 
 CLASS_NAMES: Mapping[type[Request], str] = {
     FreeSlotsRequest: descriptors.FREE_SLOTS,
     WaitingJobsRequest: descriptors.WAITING_JOBS,
     TokenRequest: descriptors.TOKEN,
     PingRequest: descriptors.PING,
+    UptimeRequest: descriptors.UPTIME,
+    LdapTreeRequest: descriptors.LDAP_TREE,
+    LdapInfoRequest: descriptors.LDAP_INFO,
 }
 
 
@@ -119,6 +161,11 @@ class RequestEncoder:
         elif isinstance(request, TokenRequest):
             fields |= {"requestedUser": request.account, "validity": request.days}
             fields["certificateType"] = self._token_type(request.token_type)
+        elif isinstance(request, LdapTreeRequest):
+            fields |= {"sParam": request.filter, "sRootExt": request.base, "prependKey": request.prefix}
+        elif isinstance(request, LdapInfoRequest):
+            fields |= {"sParam": request.filter, "sRootExt": request.base}
+            fields |= {"sKey": request.key, "recursive": request.recursive}
         return java_values.instance(CLASS_NAMES[type(request)], **fields)
 
     def _plain(self, key: str, value: Plain) -> Value:

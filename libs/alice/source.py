@@ -18,18 +18,22 @@ I64 = struct.Struct(">q")
 
 
 class Source:
-    """A window of bytes over an endless stream. `offset` counts from the first byte ever fed."""
+    """A window of bytes over an endless stream. `offset` counts from the first byte ever fed.
+
+    `window[place:ready]` is there and within the bound: who takes bytes without waiting stays inside and moves `place`.
+    """
 
     def __init__(self) -> None:
-        self._window = bytearray()
-        self._place = 0
+        self.window = bytearray()
+        self.place = 0
+        self.ready = 0
         self._dropped_bytes = 0
         self._end_offset = 0
 
     @property
     def offset(self) -> int:
         """Bytes parsed so far."""
-        return self._dropped_bytes + self._place
+        return self._dropped_bytes + self.place
 
     def fault(self, problem: str) -> MalformedStream:
         """An error that says where the parser stands."""
@@ -37,33 +41,58 @@ class Source:
 
     def feed(self, data: bytes) -> None:
         """Append bytes; what was parsed is let go."""
-        del self._window[: self._place]
-        self._dropped_bytes += self._place
-        self._place = 0
-        self._window += data
+        del self.window[: self.place]
+        self._dropped_bytes += self.place
+        self.place = 0
+        self.window += data
+        self.ready = min(len(self.window), self._end_offset - self._dropped_bytes)
 
     def bound(self, size_bytes: int) -> None:
         """Refuse to go beyond so many bytes from here until the next call."""
         self._end_offset = self.offset + size_bytes
+        self.ready = min(len(self.window), self.place + size_bytes)
 
-    def take(self, size_bytes: int) -> Step[bytearray]:
-        """The next bytes, exactly that many; refused at once when that would go beyond the bound."""
+    def wait(self, size_bytes: int) -> Step[None]:
+        """Until so many bytes are there; refused at once when that would go beyond the bound."""
         if self.offset + size_bytes > self._end_offset:
             raise self.fault("more bytes in one object than allowed")
-        while len(self._window) - self._place < size_bytes:
+        while self.place + size_bytes > len(self.window):
             yield
-        start = self._place
-        self._place = start + size_bytes
-        return self._window[start : self._place]
+
+    def take(self, size_bytes: int) -> Step[bytearray]:
+        """The next bytes, exactly that many."""
+        start = self.place
+        if start + size_bytes > self.ready:
+            yield from self.wait(size_bytes)
+            start = self.place
+        self.place = start + size_bytes
+        return self.window[start : self.place]
+
+    def peek(self) -> Step[int]:
+        """The next byte, which stays."""
+        if self.place >= self.ready:
+            yield from self.wait(1)
+        return self.window[self.place]
 
     def u8(self) -> Step[int]:
         """One unsigned byte."""
-        return (yield from self.take(1))[0]
+        if self.place >= self.ready:
+            yield from self.wait(1)
+        found = self.window[self.place]
+        self.place += 1
+        return found
+
+    def numbers(self, form: struct.Struct) -> Step[tuple[int, ...]]:
+        """What the form unpacks."""
+        if self.place + form.size > self.ready:
+            yield from self.wait(form.size)
+        found: tuple[int, ...] = form.unpack_from(self.window, self.place)
+        self.place += form.size
+        return found
 
     def number(self, form: struct.Struct) -> Step[int]:
         """One integer of the given form."""
-        found: int = form.unpack((yield from self.take(form.size)))[0]
-        return found
+        return (yield from self.numbers(form))[0]
 
     def characters(self, form: struct.Struct, limit_bytes: int) -> Step[str]:
         """A length of the given form and that much modified UTF-8."""

@@ -15,10 +15,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import demand_to_post, idle_memory
+from tests.bench import codec, demand_to_post, idle_memory
 from tests.world.processes import REPOSITORY
 
 BENCHES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "codec": codec.measure,
     "demand_to_post": demand_to_post.measure,
     "idle_memory": idle_memory.measure,
 }
@@ -37,6 +38,7 @@ def main() -> int:
     for name in chosen:
         console.print(f"measuring {name} ...")
         figures |= BENCHES[name](build / "bench" / name)
+    build.mkdir(exist_ok=True)
     (build / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
     table = Table(
         "figure", "value", "unit", "goal", "runs", title=f"{platform.machine()}, Python {platform.python_version()}"

@@ -7,6 +7,8 @@ import pytest
 from cryptography import x509
 
 from libs.alice.client import CentralServices
+from libs.alice.connection import Lost
+from libs.alice.requests import LdapInfoRequest, LdapTreeRequest
 from libs.alice.site_map import CeFacts, site_map
 from libs.runtime.errors import Refused, Unreachable
 from tests.contract.alice.world import World
@@ -69,3 +71,31 @@ async def test_a_restart_of_the_server_costs_one_reconnect(world: World) -> None
         await world.stop()
         await world.start()
         assert (await client.free_slots(host, ce)).code == 0
+
+
+async def test_uptime_counts_each_accounts_grid_jobs(world: World) -> None:
+    """What waits for the CE is somebody's."""
+    await world.tell("grid_jobs", ce=world.ready["ce"], count=40)
+    async with CentralServices(world.settings()) as client:
+        found = await client.uptime()
+    assert sum(jobs.waiting for jobs in found.by_account.values()) == 40
+    assert sum(jobs.running for jobs in found.by_account.values()) == 0
+
+
+async def test_ldap_is_read_through_servers_since_2024(world: World) -> None:
+    """A CE's entry as a map with its prefix, one attribute as a set, nothing found as such; 2022 hangs up instead."""
+    host, name = world.ready["ce_host"], world.ready["ce"].rpartition("::")[2]
+    async with CentralServices(world.settings()) as client:
+        tree = LdapTreeRequest(f"(&(host={host}))", "ou=Sites,", "host")
+        if "2022" in world.arguments:
+            with pytest.raises(Lost, match="cannot read a request"):
+                await client.ldap_tree(tree)
+            return
+        found = (await client.ldap_tree(tree)).attributes
+        assert found["host_host"] == (host,)
+        assert found["host_ce"] == (name,)
+        assert any(len(values) > 1 for values in found.values())
+        (dn,) = (await client.ldap_info(LdapInfoRequest(f"(&(host={host})(ce=*))", "ou=Sites,", "dn"))).values
+        assert "ou=" in dn
+        assert (await client.ldap_info(LdapInfoRequest("(host=ghost)", "ou=Sites,", "dn"))).values == ()
+        assert (await client.ldap_tree(LdapTreeRequest("(host=ghost)", "ou=Sites,"))).attributes == {}

@@ -3,11 +3,12 @@ import uuid
 
 import pytest
 
-from libs.alice import answers, descriptors, java_values
-from libs.alice.answers import FreeSlots, WaitingJobs
+from libs.alice import answers, descriptors, java_values, nodes
+from libs.alice.answers import FreeSlots, UserJobs, WaitingJobs
 from libs.alice.descriptors import TABLE
-from libs.alice.nodes import Aborted, Array, Enumerator, Instance, Part, Value
-from libs.alice.requests import PingRequest, Principal, RequestEncoder
+from libs.alice.nodes import Aborted, Array, ClassDescriptor, Content, Enumerator, Field, Instance, Part, Value
+from libs.alice.reader import Reader
+from libs.alice.requests import LdapInfoRequest, LdapTreeRequest, PingRequest, Principal, RequestEncoder
 from libs.alice.site_map import CeFacts, site_map
 from libs.alice.writer import HEADER
 from libs.runtime.errors import Malformed, Refused
@@ -187,3 +188,78 @@ def test_arrays_of_bytes_only_are_bytes() -> None:
     """An array of objects is not mistaken for bytes."""
     with pytest.raises(Malformed, match="bytes were expected, not Array"):
         java_values.bytes_of(Array(TABLE[descriptors.CERTIFICATES], []))
+
+
+def sorted_set(*items: Content) -> Instance:
+    kind = ClassDescriptor(descriptors.TREE_SET, 1, nodes.SERIALIZABLE | nodes.WRITE_METHOD, ())
+    return Instance(kind, [Part(kind, {}, [None, bytes(4), *items])])
+
+
+def sorted_map(*items: Content) -> Instance:
+    kind = ClassDescriptor(descriptors.TREE_MAP, 1, nodes.SERIALIZABLE | nodes.WRITE_METHOD, ())
+    return Instance(kind, [Part(kind, {"comparator": None}, [bytes(4), *items])])
+
+
+def user_stats(running: int, waiting: int) -> Instance:
+    kind = ClassDescriptor(
+        "alien.api.taskQueue.GetUptime$UserStats",
+        7614077240613964647,
+        nodes.SERIALIZABLE,
+        (Field("I", "runningJobs"), Field("I", "waitingJobs")),
+    )
+    return Instance(kind, [Part(kind, {"runningJobs": running, "waitingJobs": waiting})])
+
+
+def test_uptime_is_read_by_account() -> None:
+    """Running and waiting grid jobs of each account."""
+    reply = java_values.instance(descriptors.UPTIME, stats=sorted_map("a", user_stats(3, 7), "b", user_stats(0, 0)))
+    assert answers.uptime(reply).by_account == {"a": UserJobs(3, 7), "b": UserJobs(0, 0)}
+
+
+@pytest.mark.parametrize("stats", [None, sorted_map("a", "b"), sorted_map("a", sorted_set())])
+def test_uptime_without_numbers_is_malformed(stats: Value) -> None:
+    """No number is made up for an account, or for all."""
+    with pytest.raises(Malformed, match="answered uptime with"):
+        answers.uptime(java_values.instance(descriptors.UPTIME, stats=stats))
+
+
+def test_ldap_answers_hold_one_value_or_several() -> None:
+    """A single value comes as a string, several as a sorted set; a hash set is a set, too."""
+    ret = java_values.hash_map({"ce_type": "SLURM", "ce_environment": sorted_set("A=1", "B=2")})
+    tree = answers.ldap_tree(java_values.instance(descriptors.LDAP_TREE, ret=ret))
+    assert tree.attributes == {"ce_type": ("SLURM",), "ce_environment": ("A=1", "B=2")}
+    for found in (sorted_set("x", "y"), java_values.linked_hash_set(["x", "y"])):
+        info = answers.ldap_info(java_values.instance(descriptors.LDAP_INFO, ret=found))
+        assert info.values == ("x", "y")
+    assert answers.ldap_info(java_values.instance(descriptors.LDAP_INFO, ret=sorted_set())).values == ()
+
+
+def test_ldap_answers_without_result_are_malformed() -> None:
+    """An absent result is not an empty one, and other things than strings are no values."""
+    with pytest.raises(Malformed, match="with nothing"):
+        answers.ldap_tree(java_values.instance(descriptors.LDAP_TREE))
+    with pytest.raises(Malformed, match="with nothing"):
+        answers.ldap_info(java_values.instance(descriptors.LDAP_INFO))
+    with pytest.raises(Malformed, match="a set was expected, not str"):
+        answers.ldap_info(java_values.instance(descriptors.LDAP_INFO, ret="x"))
+    with pytest.raises(Malformed, match="not one with 1 other"):
+        answers.ldap_info(java_values.instance(descriptors.LDAP_INFO, ret=sorted_set("x", java_values.integer(1))))
+    empty = java_values.hash_map({"a": None})
+    with pytest.raises(Malformed, match="attribute"):
+        answers.ldap_tree(java_values.instance(descriptors.LDAP_TREE, ret=empty))
+
+
+def test_ldap_searches_carry_their_filter_base_and_names() -> None:
+    """Each part of a search is in the field of which the server reads it."""
+    encoder = RequestEncoder(Principal("a", ()), uuid.UUID(int=0))
+    data = encoder.encode(LdapTreeRequest("(a=b)", "ou=Sites,", "site"), 1)
+    tree, info = Reader().feed(HEADER + data + encoder.encode(LdapInfoRequest("(a=b)", "ou=CE,", "dn"), 2))
+    assert isinstance(tree, Instance)
+    assert isinstance(info, Instance)
+    assert [tree.get(name) for name in ("sParam", "sRootExt", "prependKey", "ret")] == [
+        "(a=b)",
+        "ou=Sites,",
+        "site",
+        None,
+    ]
+    assert [info.get(name) for name in ("sParam", "sRootExt", "sKey", "recursive")] == ["(a=b)", "ou=CE,", "dn", True]

@@ -3,10 +3,11 @@ from hypothesis import strategies as st
 
 from libs.alice import answers
 from libs.alice.limits import Limits
-from libs.alice.nodes import Instance, TopLevel
+from libs.alice.nodes import Aborted, Instance, TopLevel
 from libs.alice.reader import Reader
 from libs.runtime.errors import Malformed, NacreError
 from tests.unit.alice import recordings
+from tests.unit.alice.graphs import Shapes
 
 STREAMS = [recordings.sent(name) for name in recordings.NAMES] + [
     recordings.answered(name) for name in recordings.NAMES
@@ -62,3 +63,23 @@ def test_a_mutated_recording_gives_objects_or_malformed(data: bytes, size: int) 
             assert str(again) == str(fault)
         else:
             raise AssertionError("a spent reader went on") from fault
+
+
+def outcome(data: bytes, size: int) -> tuple[list[str], str, int, int]:
+    """The shapes of the objects, the fault, and where the reader stands, for bytes in pieces of that size."""
+    reader, shapes, found = Reader(Limits(object_bytes=1 << 12)), Shapes(), list[str]()
+    try:
+        for place in range(0, len(data), size):
+            for item in reader.feed(data[place : place + size]):
+                found.append(repr(shapes.of(item.exception if isinstance(item, Aborted) else item)))
+        reader.feed(b"")
+    except Malformed as fault:
+        return found, str(fault), reader.offset, reader.resets
+    return found, "", 0, reader.resets
+
+
+@given(mutated(), st.integers(2, 4000))
+@settings(max_examples=300, deadline=None)
+def test_pieces_change_neither_objects_nor_faults(data: bytes, size: int) -> None:
+    """What is attempted in one go and what is waited for byte by byte come to the same objects and the same error."""
+    assert outcome(data, size) == outcome(data, 1)

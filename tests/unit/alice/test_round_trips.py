@@ -32,6 +32,7 @@ def test_any_graph_comes_back_as_it_was(items: list[Content], size: int, resets:
 
 
 @given(JAVA_TEXT)
+@settings(deadline=None)
 def test_any_java_string_survives_modified_utf8(value: str) -> None:
     """NUL, lone surrogates and characters beyond U+FFFF come back, and no zero byte is ever sent."""
     data = text.encode(value)
