@@ -28,7 +28,9 @@ def main() -> None:
     shutil.copyfile(pki / "vobox.key", certificates / "hostkey.pem")
     shutil.copyfile(pki / "ca.pem", options.secrets / "ca.pem")
     shutil.copyfile(facility / "client.pem", options.secrets / "client.pem")
-    (options.secrets / "client_id").write_text(json.loads((facility / "client.json").read_text())["client_id"])
+    clients = json.loads((facility / "clients.json").read_text())
+    first = next(client for client in clients if client["key_file"] == "client.pem")
+    (options.secrets / "client_id").write_text(first["client_id"])
     shutil.copyfile(pki / "ca.pem", options.shared / "ca.pem")
     (options.shared / "scratch").mkdir(exist_ok=True)
 
