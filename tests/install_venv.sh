@@ -15,5 +15,5 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   fi
 fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r deploy/requirements-dev.lock
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r deploy/requirements-dev.lock
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
