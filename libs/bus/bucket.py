@@ -14,7 +14,7 @@ from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
 
 from libs.bus.translate import Conflict, translated
-from libs.events import subjects
+from libs.events.rows import Bucket as BucketRow
 from libs.runtime.errors import Transient
 from libs.runtime.reconcile import either
 from libs.runtime.tasks import end
@@ -38,7 +38,7 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
 class Bucket(Generic[T]):
     """One bucket. Writing needs the revision that was read (0: the key must be new), else Conflict."""
 
-    def __init__(self, js: JetStreamContext, table: subjects.Bucket[T]) -> None:
+    def __init__(self, js: JetStreamContext, table: BucketRow[T]) -> None:
         self.table = table
         self._js = js
         self._stream = f"KV_{table.name}"
@@ -96,7 +96,7 @@ class Bucket(Generic[T]):
         return f"$KV.{self.table.name}.{key}"
 
 
-def decode(table: subjects.Bucket[T], key: str, body: bytes) -> T | None:
+def decode(table: BucketRow[T], key: str, body: bytes) -> T | None:
     """The record in `body`, or None with a log line when it is not one."""
     try:
         return msgspec.json.decode(body, type=table.record)
@@ -112,7 +112,7 @@ class Mirror(Generic[T]):
     like a bucket that does not change.
     """
 
-    def __init__(self, js: JetStreamContext, table: subjects.Bucket[T], wake: asyncio.Event | None) -> None:
+    def __init__(self, js: JetStreamContext, table: BucketRow[T], wake: asyncio.Event | None) -> None:
         self.entries: dict[str, Entry[T]] = {}
         self.loaded = asyncio.Event()
         self.resync = asyncio.Event()

@@ -24,6 +24,8 @@ from libs.bus.pull import Delivery, deliveries
 from libs.bus.translate import trace_headers, translated
 from libs.events import subjects
 from libs.events.messages import Event
+from libs.events.rows import Bucket as BucketRow
+from libs.events.rows import Stream, Topic
 from libs.runtime.errors import Refused, Unreachable
 from libs.runtime.health import Health
 from libs.runtime.run import Context
@@ -70,7 +72,7 @@ class Bus:
         return bool(self._nc.is_connected)
 
     async def publish(
-        self, topic: subjects.Topic[Any], scope: str, message: Event, *, msg_id: str = "", suffix: str = ""
+        self, topic: Topic[Any], scope: str, message: Event, *, msg_id: str = "", suffix: str = ""
     ) -> None:
         """Publish one message and wait until the stream has it. Publishing the same `msg_id` again changes nothing.
 
@@ -80,9 +82,7 @@ class Bus:
         identity = msg_id or f"{subject}@{message.by}@{message.at.isoformat()}"
         await self._store(subject, msgspec.json.encode(message), identity, "application/json")
 
-    async def publish_bytes(
-        self, topic: subjects.Topic[Any], scope: str, suffix: str, body: bytes, msg_id: str
-    ) -> None:
+    async def publish_bytes(self, topic: Topic[Any], scope: str, suffix: str, body: bytes, msg_id: str) -> None:
         """Publish a binary body (`monitoring.received`) and wait until the stream has it."""
         await self._store(topic.subject(scope, suffix), body, msg_id, "application/octet-stream")
 
@@ -93,7 +93,7 @@ class Bus:
 
     @contextlib.asynccontextmanager
     async def latest(
-        self, topic: subjects.Topic[Any], scope: str, suffix: str = "", *, wake: asyncio.Event | None = None
+        self, topic: Topic[Any], scope: str, suffix: str = "", *, wake: asyncio.Event | None = None
     ) -> AsyncIterator[Latest[Any]]:
         """Follow the latest value of one subject; `wake` is set whenever it changes."""
         value = Latest(self._nc, self._js, topic, topic.subject(scope, suffix), wake)
@@ -101,13 +101,11 @@ class Bus:
             async with value.following():
                 yield value
 
-    def hinted(
-        self, topic: subjects.Topic[Any], scope: str, hint: Callable[[], None]
-    ) -> AbstractAsyncContextManager[None]:
+    def hinted(self, topic: Topic[Any], scope: str, hint: Callable[[], None]) -> AbstractAsyncContextManager[None]:
         """Call `hint` for each message of one topic and scope that comes while followed; some may be missed."""
         return hinted(self._nc, topic.subject(scope), hint)
 
-    def history(self, stream: subjects.Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
+    def history(self, stream: Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
         """What a stream holds under a subject pattern since an instant, oldest first, then ends."""
         return history(self._js, stream, pattern, since)
 
@@ -115,14 +113,12 @@ class Bus:
         """Everything that is published from now on until `stop`."""
         return tap(self._nc, stop)
 
-    def bucket(self, table: subjects.Bucket[Any]) -> Bucket[Any]:
+    def bucket(self, table: BucketRow[Any]) -> Bucket[Any]:
         """One bucket of the table."""
         return Bucket(self._js, table)
 
     @contextlib.asynccontextmanager
-    async def mirror(
-        self, table: subjects.Bucket[Any], *, wake: asyncio.Event | None = None
-    ) -> AsyncIterator[Mirror[Any]]:
+    async def mirror(self, table: BucketRow[Any], *, wake: asyncio.Event | None = None) -> AsyncIterator[Mirror[Any]]:
         """Follow a whole bucket in memory; `wake` is set whenever a record changes."""
         mirror = Mirror(self._js, table, wake)
         with self._told_of_reconnects(mirror.resync):
@@ -130,7 +126,7 @@ class Bus:
                 yield mirror
 
     def deliveries(
-        self, topic: subjects.Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float = 30.0
+        self, topic: Topic[Any], durable: str, stop: asyncio.Event, *, ack_wait_s: float = 30.0
     ) -> AsyncGenerator[Delivery, None]:
         """Messages of a topic, each until it is acknowledged, through the durable consumer `durable`."""
         return deliveries(self._nc, self._js, topic, durable, stop, ack_wait_s=ack_wait_s)

@@ -12,7 +12,7 @@ from nats.js import JetStreamContext, api
 from opentelemetry import trace
 
 from libs.bus.translate import trace_context, translated
-from libs.events import subjects
+from libs.events.rows import PREFIX, Stream
 
 ANSWER_S = 5.0
 GLANCE_S = 0.2
@@ -26,9 +26,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     trace: str = ""
 
 
-async def history(
-    js: JetStreamContext, stream: subjects.Stream, pattern: str, since: datetime
-) -> AsyncGenerator[Seen, None]:
+async def history(js: JetStreamContext, stream: Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
     """Messages of a stream under a pattern since an instant, oldest first; ends where the stream ended at the call."""
     config = api.ConsumerConfig(deliver_policy=api.DeliverPolicy.BY_START_TIME, opt_start_time=since)
     with translated(f"stream {stream.name}"):
@@ -49,7 +47,7 @@ async def history(
 async def tap(nc: Client, stop: asyncio.Event) -> AsyncGenerator[Seen, None]:
     """Every message of ours from now on."""
     with translated("subscribe to everything"):
-        subscription = await nc.subscribe(f"{subjects.PREFIX}.>")
+        subscription = await nc.subscribe(f"{PREFIX}.>")
         await nc.flush(timeout=int(ANSWER_S))
     try:
         while not stop.is_set() and not nc.is_closed:

@@ -14,8 +14,8 @@ from nats.js import JetStreamContext
 from opentelemetry.context import Context
 
 from libs.bus.translate import trace_context, translated
-from libs.events import subjects
 from libs.events.messages import Event
+from libs.events.rows import Topic
 from libs.runtime.errors import Transient
 from libs.runtime.tasks import end
 
@@ -32,7 +32,7 @@ class Latest(Generic[T]):
         self,
         nc: Client,
         js: JetStreamContext,
-        topic: subjects.Topic[T],
+        topic: Topic[T],
         subject: str,
         wake: asyncio.Event | None,
     ) -> None:

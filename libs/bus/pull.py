@@ -14,7 +14,7 @@ from nats.js import JetStreamContext, api
 from opentelemetry.context import Context
 
 from libs.bus.translate import trace_context, translated
-from libs.events import subjects
+from libs.events.rows import Topic
 from libs.runtime import clock
 from libs.runtime.errors import Malformed, Transient
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class Delivery:
     """One message: `body`, its `subject`, the sender's trace, and its acknowledgement."""
 
-    def __init__(self, message: Msg, topic: subjects.Topic[Any]) -> None:
+    def __init__(self, message: Msg, topic: Topic[Any]) -> None:
         self._message = message
         self._topic = topic
         self.body: bytes = message.data
@@ -53,7 +53,7 @@ class Delivery:
 async def deliveries(
     nc: Client,
     js: JetStreamContext,
-    topic: subjects.Topic[Any],
+    topic: Topic[Any],
     durable: str,
     stop: asyncio.Event,
     *,
@@ -86,7 +86,7 @@ async def deliveries(
 
 
 async def _subscribe(
-    js: JetStreamContext, topic: subjects.Topic[Any], durable: str, ack_wait_s: float
+    js: JetStreamContext, topic: Topic[Any], durable: str, ack_wait_s: float
 ) -> JetStreamContext.PullSubscription:
     config = api.ConsumerConfig(
         durable_name=durable,

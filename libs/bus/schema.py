@@ -8,6 +8,7 @@ from nats.js import JetStreamContext, api
 
 from libs.bus.translate import translated
 from libs.events import subjects
+from libs.events.rows import Bucket, Stream
 
 DEDUPLICATION_S = 120.0
 
@@ -20,7 +21,7 @@ class Change(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def stream_config(stream: subjects.Stream, replicas: int) -> api.StreamConfig:
+def stream_config(stream: Stream, replicas: int) -> api.StreamConfig:
     """The JetStream configuration of one stream of the table."""
     return api.StreamConfig(
         name=stream.name,
@@ -38,7 +39,7 @@ def stream_config(stream: subjects.Stream, replicas: int) -> api.StreamConfig:
     )
 
 
-def bucket_config(bucket: subjects.Bucket[Any], replicas: int) -> api.StreamConfig:
+def bucket_config(bucket: Bucket[Any], replicas: int) -> api.StreamConfig:
     """The JetStream configuration of one bucket, in the layout of NATS key-value stores."""
     return api.StreamConfig(
         name=f"KV_{bucket.name}",

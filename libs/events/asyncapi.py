@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from libs.events import subjects
+from libs.events.rows import Bucket, Topic
 
 
 def document(version: str) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def document(version: str) -> dict[str, Any]:
     }
 
 
-def _channel(topic: subjects.Topic[Any]) -> dict[str, Any]:
+def _channel(topic: Topic[Any]) -> dict[str, Any]:
     parameters = {
         "scope": {
             "description": {"ce": "the CE's short name", "machine": "the machine's name"}.get(topic.scope, "`site`")
@@ -62,7 +63,7 @@ def _channel(topic: subjects.Topic[Any]) -> dict[str, Any]:
     }
 
 
-def _bucket(bucket: subjects.Bucket[Any]) -> dict[str, Any]:
+def _bucket(bucket: Bucket[Any]) -> dict[str, Any]:
     return {
         "name": bucket.name,
         "key": bucket.key,

@@ -5,13 +5,10 @@ A subject is `nacre.v1.<scope>.<noun>.<past participle>[.<suffix>]`. The scope i
 name, or `site`.
 """
 
-from typing import Any, Generic, Literal, TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 from libs.events import messages
-
-PREFIX = "nacre.v1"
+from libs.events.rows import Bucket, Stream, Topic
 
 QUEUE_POLLER = "queue_poller"
 SLURM_SUBMITTER = "slurm_submitter"
@@ -21,76 +18,15 @@ CERT_RENEWER = "cert_renewer"
 OPERATOR_CONSOLE = "operator_console"
 SERVICES = (QUEUE_POLLER, SLURM_SUBMITTER, STATUS_TRACKER, MONITORING_RELAY, CERT_RENEWER, OPERATOR_CONSOLE)
 
-Scope = Literal["ce", "machine", "site"]
-Kept = Literal["latest", "log", "memory"]
-
 T = TypeVar("T")
-
-
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """A JetStream stream and its bounds. `max_per_subject` 0 is without a bound of its own."""
-
-    name: str
-    kept: Kept
-    max_bytes: int
-    max_age_s: int
-    max_per_subject: int = 0
-
 
 LATEST = Stream(name="LATEST", kept="latest", max_bytes=16 << 20, max_age_s=0, max_per_subject=1)
 SUBMISSIONS = Stream(name="SUBMISSIONS", kept="log", max_bytes=256 << 20, max_age_s=30 * 86400)
 JOB_AGENTS = Stream(name="JOB_AGENTS", kept="log", max_bytes=512 << 20, max_age_s=30 * 86400)
+NODES = Stream(name="NODES", kept="log", max_bytes=16 << 20, max_age_s=30 * 86400)
 CREDENTIALS = Stream(name="CREDENTIALS", kept="log", max_bytes=16 << 20, max_age_s=365 * 86400)
 MONITORING = Stream(name="MONITORING", kept="memory", max_bytes=256 << 20, max_age_s=3600)
-STREAMS = (LATEST, SUBMISSIONS, JOB_AGENTS, CREDENTIALS, MONITORING)
-
-
-class Topic(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One row of the table: what `<noun>.<verb>` means, where it is kept, who writes it and who reads it.
-
-    `message` is the type of the body; None is the binary body of `monitoring.received`.
-    """
-
-    noun: str
-    verb: str
-    message: type[T] | None
-    scope: Scope
-    stream: Stream
-    writer: str
-    readers: tuple[str, ...]
-    meaning: str
-    suffix: str = ""
-
-    @property
-    def name(self) -> str:
-        """`<noun>.<verb>`."""
-        return f"{self.noun}.{self.verb}"
-
-    @property
-    def pattern(self) -> str:
-        """The subjects of this row as one NATS pattern."""
-        return self.subject("*", "*" if self.suffix else "")
-
-    def subject(self, scope: str, suffix: str = "") -> str:
-        """The subject for one scope (a CE's short name, a machine, or `site`)."""
-        if bool(suffix) != bool(self.suffix):
-            raise ValueError(f"{self.name} {'needs' if self.suffix else 'has no'} suffix")
-        subject = f"{PREFIX}.{scope}.{self.noun}.{self.verb}"
-        return f"{subject}.{suffix}" if suffix else subject
-
-
-class Bucket(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """A key-value bucket. With several writers each writes only the keys `<service>.*`."""
-
-    name: str
-    record: type[T]
-    writers: tuple[str, ...]
-    readers: tuple[str, ...]
-    key: str
-    meaning: str
-    max_bytes: int
-    ttl_s: int = 0
-
+STREAMS = (LATEST, SUBMISSIONS, JOB_AGENTS, NODES, CREDENTIALS, MONITORING)
 
 DEMAND_OBSERVED = Topic(
     noun="demand",
@@ -120,7 +56,7 @@ FACILITY_OBSERVED = Topic(
     stream=LATEST,
     writer=STATUS_TRACKER,
     readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
-    meaning="the facility's status and planned outages",
+    meaning="the facility's status, planned outages and our allocation",
 )
 
 
@@ -155,6 +91,26 @@ JOB_AGENT_CHANGED = Topic(
     writer=STATUS_TRACKER,
     readers=(QUEUE_POLLER, OPERATOR_CONSOLE),
     meaning="a job agent's record changed",
+)
+NODE_SUSPECTED = Topic(
+    noun="node",
+    verb="suspected",
+    message=messages.NodeSuspected,
+    scope="machine",
+    stream=NODES,
+    writer=STATUS_TRACKER,
+    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    meaning="job agents fail early or stay silent on a node: avoid it for a while",
+)
+NODE_CLEARED = Topic(
+    noun="node",
+    verb="cleared",
+    message=messages.NodeCleared,
+    scope="machine",
+    stream=NODES,
+    writer=STATUS_TRACKER,
+    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    meaning="a suspected node is believed again",
 )
 CREDENTIAL_OBSERVED = Topic(
     noun="credential",
@@ -212,6 +168,8 @@ TOPICS: tuple[Topic[Any], ...] = (
     SUBMISSION_FORGOTTEN,
     SUBMISSION_DECIDED,
     JOB_AGENT_CHANGED,
+    NODE_SUSPECTED,
+    NODE_CLEARED,
     CREDENTIAL_OBSERVED,
     CREDENTIAL_RENEWED,
     MONITORING_RECEIVED,

@@ -20,6 +20,7 @@ from libs.events.messages import (
     SubmissionRefused,
     SubmissionUnclear,
 )
+from libs.events.rows import Topic
 
 
 class Books:
@@ -66,7 +67,7 @@ class Books:
         """Write one decision to the journal."""
         await self._bus.publish(subjects.SUBMISSION_DECIDED, decided.ce, decided)
 
-    def _event(self, one: Submission, kind: str) -> tuple[subjects.Topic[Any], SubmissionEvent]:
+    def _event(self, one: Submission, kind: str) -> tuple[Topic[Any], SubmissionEvent]:
         about: dict[str, Any] = {
             "at": one.changed_at,
             "by": self._bus.by,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from libs.events import messages, subjects
+from libs.events.rows import PREFIX, Topic
 
 INTENDED = subjects.SUBMISSION_INTENDED.name
 ORIGINS = (subjects.DEMAND_OBSERVED.name, subjects.SUBMISSION_DECIDED.name)
@@ -62,8 +63,8 @@ def _own(steps: list[Step]) -> list[Step]:
     return [step for number, step in enumerate(steps) if step.event not in ORIGINS or before.get(step.event) == number]
 
 
-def _decoded(one: Recorded) -> tuple[subjects.Topic[Any], Any] | None:
-    parts = one.subject.removeprefix(f"{subjects.PREFIX}.").split(".")
+def _decoded(one: Recorded) -> tuple[Topic[Any], Any] | None:
+    parts = one.subject.removeprefix(f"{PREFIX}.").split(".")
     for topic in subjects.TOPICS:
         if topic.message is not None and [topic.noun, topic.verb] == parts[1:3]:
             try:

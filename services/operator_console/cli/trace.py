@@ -12,6 +12,7 @@ from rich.table import Table
 
 from libs.bus import connection
 from libs.events import subjects
+from libs.events.rows import PREFIX
 from libs.runtime import site
 from libs.runtime.errors import Malformed, Refused
 from libs.runtime.health import Health
@@ -57,7 +58,7 @@ async def _from_bus(url: str, agent: str) -> list[Recorded]:
     recorded = []
     async with connection.connected(url, "operator_console/trace", Health(), patience_s=5.0) as bus:
         for stream in (subjects.SUBMISSIONS, subjects.JOB_AGENTS):
-            async for seen in bus.history(stream, f"{subjects.PREFIX}.>", since):
+            async for seen in bus.history(stream, f"{PREFIX}.>", since):
                 recorded.append(Recorded(subject=seen.subject, trace=seen.trace, body=msgspec.Raw(seen.body)))
     return recorded
 

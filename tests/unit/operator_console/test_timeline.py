@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from libs.events import messages, subjects
 from libs.events.messages import DecisionInputs
+from libs.events.rows import Topic
 from services.operator_console.cli.main import nacre
 from services.operator_console.cli.timeline import Recorded, timeline
 from tests.unit.slurm_submitter.sites import NOW, SECOND, agent, demand
@@ -19,7 +20,7 @@ INPUTS = DecisionInputs(
 )  # fmt: skip
 
 
-def recorded(topic: subjects.Topic[Any], message: messages.Event, trace: str = "t1") -> Recorded:
+def recorded(topic: Topic[Any], message: messages.Event, trace: str = "t1") -> Recorded:
     return Recorded(subject=topic.subject("cpu"), body=msgspec.Raw(msgspec.json.encode(message)), trace=trace)
 
 
@@ -75,7 +76,7 @@ def test_from_demand_to_verdict() -> None:
 
 
 REFUSED = about(3, messages.SubmissionRefused, name=NAME, agents=1, kind="qos", text="no")
-ENDINGS: list[tuple[subjects.Topic[Any], Any, str]] = [
+ENDINGS: list[tuple[Topic[Any], Any, str]] = [
     (subjects.SUBMISSION_REFUSED, REFUSED, "qos: no"),
     (subjects.SUBMISSION_UNCLEAR, about(3, messages.SubmissionUnclear, name=NAME, agents=1, why="504"), "504"),
     (subjects.SUBMISSION_ADOPTED, about(3, messages.SubmissionAdopted, name=NAME, agents=1, job_id="9"), "Slurm job 9"),
@@ -83,7 +84,7 @@ ENDINGS: list[tuple[subjects.Topic[Any], Any, str]] = [
 
 
 @pytest.mark.parametrize(("topic", "message", "text"), ENDINGS, ids=[case[0].verb for case in ENDINGS])
-def test_what_became_of_the_submission(topic: subjects.Topic[Any], message: Any, text: str) -> None:
+def test_what_became_of_the_submission(topic: Topic[Any], message: Any, text: str) -> None:
     """Refusals, lost answers and adoptions are told in their own words, also without a trace."""
     found = timeline([recorded(topic, message, trace="")], f"{NAME}.0")
     assert (found.trace, [step.text for step in found.steps]) == ("", [text])

@@ -1,0 +1,89 @@
+"""The messages of the bus and the records of its buckets. Bodies are JSON; every instant is aware and UTC.
+
+Changes are additive: a new field has a default, a field is never renamed or given another meaning. A reader ignores
+fields that it does not know. `version` counts the additive revisions of one message.
+"""
+
+from libs.events.messages.batch_queue import (
+    BatchQueueObserved,
+)
+from libs.events.messages.credential import (
+    Credential,
+    CredentialObserved,
+    CredentialRenewed,
+)
+from libs.events.messages.demand import (
+    CentralLimits,
+    DemandObserved,
+)
+from libs.events.messages.event import (
+    Event,
+)
+from libs.events.messages.facility import (
+    Allocation,
+    FacilityObserved,
+    FacilityStatus,
+    Outage,
+)
+from libs.events.messages.job_agent import (
+    AgentState,
+    JobAgent,
+    JobAgentChanged,
+)
+from libs.events.messages.lease import (
+    Lease,
+)
+from libs.events.messages.monitoring import (
+    MonitoringObserved,
+)
+from libs.events.messages.node import (
+    NodeCleared,
+    NodeSuspected,
+)
+from libs.events.messages.submission import (
+    DecisionInputs,
+    Submission,
+    SubmissionAbandoned,
+    SubmissionAccepted,
+    SubmissionAdopted,
+    SubmissionDecided,
+    SubmissionEvent,
+    SubmissionForgotten,
+    SubmissionIntended,
+    SubmissionRefused,
+    SubmissionState,
+    SubmissionUnclear,
+)
+
+__all__ = [
+    "AgentState",
+    "Allocation",
+    "BatchQueueObserved",
+    "CentralLimits",
+    "Credential",
+    "CredentialObserved",
+    "CredentialRenewed",
+    "DecisionInputs",
+    "DemandObserved",
+    "Event",
+    "FacilityObserved",
+    "FacilityStatus",
+    "JobAgent",
+    "JobAgentChanged",
+    "Lease",
+    "MonitoringObserved",
+    "NodeCleared",
+    "NodeSuspected",
+    "Outage",
+    "Submission",
+    "SubmissionAbandoned",
+    "SubmissionAccepted",
+    "SubmissionAdopted",
+    "SubmissionDecided",
+    "SubmissionEvent",
+    "SubmissionForgotten",
+    "SubmissionIntended",
+    "SubmissionRefused",
+    "SubmissionState",
+    "SubmissionUnclear",
+]

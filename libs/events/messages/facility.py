@@ -1,0 +1,44 @@
+"""The facility's own word on one machine."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from libs.events.messages.event import Event
+
+FacilityStatus = Literal["active", "degraded", "unavailable", "other", "unknown"]
+
+
+class Outage(msgspec.Struct, frozen=True, kw_only=True):
+    """A planned outage of the machine, as the facility announces it."""
+
+    name: str
+    start_at: datetime
+    end_at: datetime
+    description: str = ""
+    status: str = ""
+
+
+class Allocation(msgspec.Struct, frozen=True, kw_only=True):
+    """Node hours that the facility gave to an account this year, of one kind of node, and how many are used."""
+
+    account: str
+    kind: Literal["cpu", "gpu"]
+    node_hours_given: float
+    node_hours_used: float
+
+
+class FacilityObserved(Event, frozen=True, kw_only=True):
+    """The facility's own word on one machine: status, notes, planned outages. `unknown` when it did not answer.
+
+    `allocations` is None when unknown; `allocations_at` is the instant at which they were asked for.
+    """
+
+    machine: str
+    status: FacilityStatus
+    notes: list[str] = []
+    planned_outages: list[Outage] = []
+    unknown_because: str = ""
+    allocations: list[Allocation] | None = None
+    allocations_at: datetime | None = None

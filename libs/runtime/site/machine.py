@@ -1,0 +1,30 @@
+"""One supercomputer behind a web API."""
+
+from pathlib import Path
+
+from libs.runtime.site.kinds import Positive, Seconds, Share, Table
+
+
+class Machine(Table, frozen=True, kw_only=True):
+    """One supercomputer behind the Superfacility API.
+
+    `settle_time_s`: how long a POST may still be executed late; `listing_lag_s`: how long an accepted batch job may be
+    absent from listings. `missing_share`: the share of the active agents that may be missing from one listing at once
+    before it counts as incomplete. `requests_per_s` is the API's limit for our client, shared out over our processes.
+    """
+
+    api_url: str = "https://api.nersc.gov/api/v1.2"
+    token_url: str = "https://oidc.nersc.gov/c2id/token"
+    client_id_file: Path
+    client_key_file: Path
+    user: str
+    time_zone: str = "America/Los_Angeles"
+    requests_per_s: Seconds = 2.0
+    concurrency: Positive = 4
+    listing_interval_s: Seconds = 60.0
+    listing_floor_s: Seconds = 5.0
+    listing_rows_limit: Positive = 20000
+    facility_interval_s: Seconds = 300.0
+    settle_time_s: Seconds = 600.0
+    listing_lag_s: Seconds = 120.0
+    missing_share: Share = 0.2
