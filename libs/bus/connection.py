@@ -17,7 +17,7 @@ from nats.js import JetStreamContext, api
 
 from libs.bus.bucket import Bucket, Mirror
 from libs.bus.hints import hinted
-from libs.bus.history import Seen, history, tap
+from libs.bus.history import Answering, Seen, answering, history, newest, tap
 from libs.bus.latest import Latest
 from libs.bus.lease import Work, hold
 from libs.bus.pull import Delivery, deliveries
@@ -35,7 +35,7 @@ CONDITION = "bus"
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Bus", "Delivery", "Latest", "Mirror", "Seen", "attached", "connected"]
+__all__ = ["Answering", "Bus", "Delivery", "Latest", "Mirror", "Seen", "attached", "connected"]
 
 
 class Bus:
@@ -108,6 +108,14 @@ class Bus:
     def history(self, stream: Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
         """What a stream holds under a subject pattern since an instant, oldest first, then ends."""
         return history(self._js, stream, pattern, since)
+
+    def newest(self, stream: Stream, pattern: str) -> AsyncGenerator[Seen, None]:
+        """The last message of each subject that a stream holds under a subject pattern, then ends."""
+        return newest(self._js, stream.name, pattern)
+
+    async def answering(self, within_s: float = 0.2) -> list[Answering]:
+        """The processes that answer NATS' discovery request within so many seconds."""
+        return await answering(self._nc, within_s)
 
     def tap(self, stop: asyncio.Event) -> AsyncGenerator[Seen, None]:
         """Everything that is published from now on until `stop`."""
