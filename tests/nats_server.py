@@ -13,8 +13,10 @@ from pathlib import Path
 class NatsServer:
     """A real nats-server with JetStream on a port of its own; `kill` and `start` keep port and store."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, guarded_by: Path | None = None) -> None:
+        """`guarded_by`: the folder `server` that `nacre bus accounts` made; else everybody may do everything."""
         self._store = store
+        self._guarded_by = guarded_by
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -28,7 +30,7 @@ class NatsServer:
         self._store.mkdir(parents=True, exist_ok=True)
         configuration.write_text(
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}", max_mem: 512MB, max_file: 2GB, '
-            "sync_interval: always }\n"
+            "sync_interval: always }\n" + self._guards()
         )
         self._process = subprocess.Popen([program, "-c", configuration], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
@@ -37,6 +39,23 @@ class NatsServer:
                 return
             time.sleep(0.01)
         raise TimeoutError("nats-server did not start in 10 s")
+
+    def _guards(self) -> str:
+        folder = self._guarded_by
+        if folder is None:
+            return ""
+        # nats-server reads an include relative to the file that names it.
+        link = self._store / "guards"
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.resolve())
+        certificate = f'cert_file: "{folder}/server.pem", key_file: "{folder}/server-key.pem"'
+        return f'tls {{ {certificate}, ca_file: "{folder}/ca.pem" }}\ninclude guards/accounts.conf\n'
+
+    def reload(self) -> None:
+        """Let it read its configuration anew, and give it the time to."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+            time.sleep(0.3)
 
     def kill(self) -> None:
         """Kill -9."""
