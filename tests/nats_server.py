@@ -10,6 +10,11 @@ import time
 from pathlib import Path
 
 
+def program() -> str:
+    """Where nats-server is: beside the Python that runs us, where it is not on PATH."""
+    return shutil.which("nats-server") or str(Path(sys.executable).parent / "nats-server")
+
+
 class NatsServer:
     """A real nats-server with JetStream on a port of its own; `kill` and `start` keep port and store."""
 
@@ -25,14 +30,13 @@ class NatsServer:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        program = shutil.which("nats-server") or str(Path(sys.executable).parent / "nats-server")
         configuration = self._store / "nats.conf"
         self._store.mkdir(parents=True, exist_ok=True)
         configuration.write_text(
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}", max_mem: 512MB, max_file: 2GB, '
             "sync_interval: always }\n" + self._guards()
         )
-        self._process = subprocess.Popen([program, "-c", configuration], stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen([program(), "-c", configuration], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
