@@ -10,7 +10,7 @@ import msgspec
 
 FAILURES_TO_OPEN = 3
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 15.0
 # Between two reads while the facility says that it is unavailable.
 RARE_S = 300.0
 UNAVAILABLE = "unavailable"
