@@ -1,7 +1,7 @@
 """200 pilots to a real Slurm by local commands: ours, PSI/J's Slurm executor, COBalD/TARDIS.
 
 The clock is slurmctld's own: from the call of the first submission to the last acceptance in its log. TARDIS counts
-from its first acceptance to its last, which leaves out its start (about 32 s): its factory looks at the demand each 30 s.
+from its first acceptance to its last, which leaves out its start: its factory looks at the demand each 30 s.
 Ours is one sbatch of a job array, theirs one sbatch for each pilot. Pilots are held, so that nothing but submission
 happens. Calls are those that slurmctld counted (sdiag).
 """
