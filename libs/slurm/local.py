@@ -31,7 +31,7 @@ def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 class LocalQueue:
-    """A BatchQueue. At most `concurrency` programs run at once, by the share of the rate, bounded in time and output."""
+    """A BatchQueue. Its programs take turns at the share of the rate, at most `concurrency` at once, each bounded."""
 
     def __init__(
         self,
