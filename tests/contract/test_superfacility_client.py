@@ -489,3 +489,57 @@ async def test_status_and_outages_need_no_token(client: SuperfacilityClient, out
     assert (await client.facility.facility_status()).status == "degraded"
     assert await client.facility.planned_outages() == ()
     assert outside.tokens_sold == 0
+
+
+COMMAND = "/api/v1.2/utilities/command/perlmutter"
+
+
+async def test_a_command_that_reads_takes_one_new_token(outside: Outside, client: SuperfacilityClient) -> None:
+    """A 401 to a command that only lists is asked once more with a new token; one to a submission is not."""
+    outside.on("POST", COMMAND, lambda _: ok({"detail": "Not authenticated"}, 401))
+    with pytest.raises(Refused, match="Iris"):
+        await client.commands.listing("alicepro")
+    assert (outside.count("POST", COMMAND), outside.tokens_sold) == (2, 2)
+    outcome = await client.commands.submit(SCRIPT)
+    assert isinstance(outcome, Refusal) and outcome.kind is RefusalKind.AUTHENTICATION
+    assert outside.count("POST", COMMAND) == 3
+
+
+async def test_a_submission_by_command_leaves_once(outside: Outside, client: SuperfacilityClient) -> None:
+    """Whatever its answer, the command is sent once; without a frame in the answer nothing is believed."""
+    for answer in (
+        ok({"status": "completed", "result": json.dumps({"status": "ok", "output": "16\n", "error": None})}),
+        ok({"status": "completed", "result": json.dumps({"status": "error", "error": "Permission denied"})}),
+        ok({"status": "failed", "result": "ssh: connection closed"}),
+        ok({"status": "completed", "result": None}),
+        ok({"status": "new", "result": None}),
+        ok({}, 404),
+    ):
+        outside.on("POST", COMMAND, lambda _: ok({"status": "OK", "task_id": "7", "error": None}))
+        outside.on("GET", "/api/v1.2/tasks/7", lambda _, answer=answer: copy(answer))  # type: ignore[misc]
+        before = outside.count("POST", COMMAND)
+        outcome = await client.commands.submit(SCRIPT)
+        assert isinstance(outcome, Unclear) and outcome.task_id == "7"
+        assert outside.count("POST", COMMAND) == before + 1
+        with pytest.raises(NacreError):
+            await client.commands.listing("alicepro")
+
+
+async def test_a_command_line_has_a_bound(outside: Outside, client: SuperfacilityClient) -> None:
+    """A script that would not fit into one argument over there is refused here."""
+    noise = "".join(f"# {hash((number, 'x'))}\n" for number in range(9_000))
+    outcome = await client.commands.submit(SCRIPT + noise)
+    assert isinstance(outcome, Refusal) and outcome.kind is RefusalKind.SCRIPT
+    assert outside.seen == []
+
+
+async def test_cancelling_many_by_the_jobs_endpoint(outside: Outside, client: SuperfacilityClient) -> None:
+    """One DELETE each; what never left is not among the outcomes, and when nothing left at all it is an error."""
+    outside.task(ok({"status": "completed", "result": '{"status": "ok", "output": ""}'}))
+    for job_id in ("17", "18"):
+        outside.on("DELETE", f"{JOBS}/{job_id}", _broken(httpx.ConnectError))
+    outcomes = await client.cancel_all(["16_3", "17", "18", "16_3"])
+    assert outcomes == {"16_3": Accepted(job_id="16_3")}
+    assert outside.count("DELETE", f"{JOBS}/16_3") == 1
+    with pytest.raises(Unreachable):
+        await client.cancel_all(["17", "18"])

@@ -148,3 +148,17 @@ def test_shadow_mode_needs_limits_of_its_own(tmp_path: Path) -> None:
     found = load(tmp_path, shadow + limits).ce["perlmutter-cpu"]
     assert (found.mode, found.limits.shadow_max_jobs, found.limits.shadow_max_queued) == ("shadow", 100, 0)
     assert load(tmp_path, GOOD).ce["perlmutter-cpu"].mode == "active"
+
+
+def test_the_flavour_of_a_machine(tmp_path: Path) -> None:
+    """Only local commands go without an API client; a way that there is not is named."""
+    client = 'client_id_file = "/secrets/client_id"\nclient_key_file = "/secrets/key.pem"\n'
+    assert client in GOOD
+    assert load(tmp_path, GOOD).machine["perlmutter"].flavour == "jobs"
+    local = load(tmp_path, GOOD.replace(client, 'flavour = "local"\n')).machine["perlmutter"]
+    assert (local.flavour, local.client_id_file) == ("local", None)
+    for flavour in ("jobs", "command"):
+        with pytest.raises(Misconfigured, match=r"machine.perlmutter needs client_id_file and client_key_file"):
+            load(tmp_path, GOOD.replace(client, f'flavour = "{flavour}"\n'))
+    with pytest.raises(Misconfigured, match="flavour"):
+        load(tmp_path, GOOD.replace(client, f'{client}flavour = "ssh"\n'))
