@@ -14,9 +14,6 @@ import msgspec
 from libs.slurm.outcomes import Outcome
 from libs.slurm.rows import BatchJob
 
-# The facility's own ceiling is not published; a script of ours has a few kB, so this only stops nonsense.
-SCRIPT_LIMIT_BYTES = 1_000_000
-
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """What squeue or sacct showed. Only a `complete` one may be counted; `why_not` says what is wrong with another.

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from libs.runtime import clock
-from libs.runtime.errors import Malformed, NacreError, Overloaded
-from libs.slurm import listings, programs, remote_line, replies, script
-from libs.slurm.batch_queue import SCRIPT_LIMIT_BYTES, Listing, RecentTask
+from libs.runtime.errors import Malformed, Overloaded
+from libs.slurm import by_commands, listings, programs, remote_line, replies, script
+from libs.slurm.batch_queue import Listing, RecentTask
 from libs.slurm.errors import AnswerLost
 from libs.slurm.outcomes import Outcome, Refusal, RefusalKind, Unclear
 from libs.slurm.remote_line import RemoteSaid
@@ -32,14 +32,9 @@ class CommandQueue:
 
         Accepted also when the name was found: an earlier execution took it.
         """
-        if len(batch_script.encode()) > SCRIPT_LIMIT_BYTES:
-            return Refusal(kind=RefusalKind.SCRIPT, text=f"the batch script is larger than {SCRIPT_LIMIT_BYTES} bytes")
-        try:
-            facts = script.facts(batch_script)
-        except Malformed as error:
-            return Refusal(kind=RefusalKind.SCRIPT, text=str(error))
-        if facts.is_void(clock.now()):
-            return Refusal(kind=RefusalKind.VOID, text=f"not submitted: it was past {facts.void_after}")
+        facts = script.to_submit(batch_script, clock.now())
+        if isinstance(facts, Refusal):
+            return facts
         line = remote_line.submitting(batch_script, facts)
         if len(line) > remote_line.LINE_LIMIT_BYTES:
             text = f"the batch script makes a command of {len(line)} bytes; {remote_line.LINE_LIMIT_BYTES} can be sent"
@@ -53,39 +48,27 @@ class CommandQueue:
 
     async def cancel_all(self, job_ids: Iterable[str]) -> Mapping[str, Outcome]:
         """As many ids to one scancel as a line carries."""
-        wanted = list(dict.fromkeys(job_ids))
-        outcomes: dict[str, Outcome] = {one: refused for one in wanted if (refused := programs.refused_id(one))}
-        parts = [part for part in programs.in_parts(one for one in wanted if one not in outcomes) if part]
-        for number, part in enumerate(parts):
-            try:
-                said = await self._effect(remote_line.cancelling(part))
-            except NacreError:
-                if number == 0:
-                    raise
-                break
-            if isinstance(said, RemoteSaid):
-                outcomes |= programs.cancelled(part, said.exit_code, said.output, said.error)
-            else:
-                outcomes |= dict.fromkeys(part, said)
-        return outcomes
+        return await by_commands.cancelled(self._cancel, job_ids)
 
     async def listing(self, user: str, *, names: Iterable[str] = ()) -> Listing:
         """squeue."""
-        return listings.joined(
-            [await self._list(programs.squeue(user, part), user) for part in programs.in_parts(names)]
-        )
+        return await by_commands.listing(self._list, user, names)
 
     async def accounting(
         self, user: str, *, since: datetime, job_ids: Iterable[str] = (), names: Iterable[str] = ()
     ) -> Listing:
         """sacct."""
-        by_id = [programs.sacct(user, since, job_ids=part) for part in programs.in_parts(job_ids) if part]
-        asked = by_id or [programs.sacct(user, since, names=part) for part in programs.in_parts(names)]
-        return listings.joined([await self._list(argv, user) for argv in asked])
+        return await by_commands.accounting(self._list, user, since, job_ids, names)
 
     async def recent_tasks(self) -> tuple[RecentTask, ...]:
         """GET /tasks."""
         return await self._tasks.recent()
+
+    async def _cancel(self, job_ids: list[str]) -> Mapping[str, Outcome]:
+        said = await self._effect(remote_line.cancelling(job_ids))
+        if isinstance(said, RemoteSaid):
+            return programs.cancelled(job_ids, said.exit_code, said.output, said.error)
+        return dict.fromkeys(job_ids, said)
 
     async def _list(self, argv: Sequence[str], user: str) -> Listing:
         listed_at = clock.now()

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from libs.runtime import clock
-from libs.runtime.errors import Malformed, NacreError
-from libs.slurm import listings, processes, programs, script
-from libs.slurm.batch_queue import SCRIPT_LIMIT_BYTES, Listing, RecentTask
+from libs.runtime.errors import Malformed
+from libs.slurm import by_commands, listings, processes, programs, script
+from libs.slurm.batch_queue import Listing, RecentTask
 from libs.slurm.errors import AnswerLost
-from libs.slurm.outcomes import Outcome, Refusal, RefusalKind, Unclear
+from libs.slurm.outcomes import Outcome, Refusal, Unclear
 from libs.slurm.processes import ProcessBounds, Said
 from libs.slurm.rate import RateShare
 
@@ -48,15 +48,10 @@ class LocalQueue:
 
     async def submit(self, batch_script: str) -> Outcome:
         """One sbatch, never repeated. Unclear when it was ended before it answered."""
-        if len(batch_script.encode()) > SCRIPT_LIMIT_BYTES:
-            return Refusal(kind=RefusalKind.SCRIPT, text=f"the batch script is larger than {SCRIPT_LIMIT_BYTES} bytes")
-        try:
-            facts = script.facts(batch_script)
-        except Malformed as error:
-            return Refusal(kind=RefusalKind.SCRIPT, text=str(error))
         async with self._turn():
-            if facts.is_void(clock.now()):
-                return Refusal(kind=RefusalKind.VOID, text=f"not submitted: it was past {facts.void_after}")
+            facts = script.to_submit(batch_script, clock.now())
+            if isinstance(facts, Refusal):
+                return facts
             try:
                 said = await self._run(programs.sbatch(facts.name), {"LC_ALL": "C.UTF-8"}, batch_script)
             except (AnswerLost, Malformed) as error:
@@ -69,31 +64,17 @@ class LocalQueue:
 
     async def cancel_all(self, job_ids: Iterable[str]) -> Mapping[str, Outcome]:
         """As many ids to one scancel as a command line carries."""
-        wanted = list(dict.fromkeys(job_ids))
-        outcomes: dict[str, Outcome] = {one: refused for one in wanted if (refused := programs.refused_id(one))}
-        parts = [part for part in programs.in_parts(one for one in wanted if one not in outcomes) if part]
-        for number, part in enumerate(parts):
-            try:
-                outcomes |= await self._cancel(part)
-            except NacreError:
-                if number == 0:
-                    raise
-                break
-        return outcomes
+        return await by_commands.cancelled(self._cancel, job_ids)
 
     async def listing(self, user: str, *, names: Iterable[str] = ()) -> Listing:
         """squeue."""
-        return listings.joined(
-            [await self._list(programs.squeue(user, part), user) for part in programs.in_parts(names)]
-        )
+        return await by_commands.listing(self._list, user, names)
 
     async def accounting(
         self, user: str, *, since: datetime, job_ids: Iterable[str] = (), names: Iterable[str] = ()
     ) -> Listing:
         """sacct."""
-        by_id = [programs.sacct(user, since, job_ids=part) for part in programs.in_parts(job_ids) if part]
-        asked = by_id or [programs.sacct(user, since, names=part) for part in programs.in_parts(names)]
-        return listings.joined([await self._list(argv, user) for argv in asked])
+        return await by_commands.accounting(self._list, user, since, job_ids, names)
 
     async def recent_tasks(self) -> tuple[RecentTask, ...]:
         """There are none: a command's effect has come, or not, when it ends."""

@@ -41,19 +41,18 @@ async def run(
     """
     bounds = bounds or ProcessBounds()
     process = await _started(argv, environment)
-    ended = False
+    exchange = asyncio.create_task(_exchanged(process, stdin.encode(), bounds.output_bytes))
     try:
         async with asyncio.timeout(bounds.total_s):
-            said = await _exchanged(process, stdin.encode(), bounds.output_bytes)
-        ended = True
+            said = await asyncio.shield(exchange)
     except TimeoutError:
         raise AnswerLost(f"{argv[0]}: did not end within {bounds.total_s:g} s") from None
     finally:
-        if not ended:
+        if not exchange.done():
+            # The end of its outputs follows, and with it the end of the exchange.
             _kill_group(process.pid)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_REAPED_WITHIN_S):
-                    await process.wait()
+            await asyncio.wait([exchange], timeout=_REAPED_WITHIN_S)
+            exchange.cancel()
     if said is None:
         raise Malformed(f"{argv[0]}: said more than {bounds.output_bytes} bytes")
     return said
@@ -107,12 +106,13 @@ async def _feed(pipe: asyncio.StreamWriter, content: bytes) -> None:
 
 
 async def _read(pipe: asyncio.StreamReader, limit: int, too_much: Callable[[], None]) -> bytes:
+    """What comes, up to a little more than the limit; a pipe that is not read to its end would never be closed."""
     found = bytearray()
     while chunk := await pipe.read(_CHUNK_BYTES):
-        found += chunk
-        if len(found) > limit:
-            too_much()
-            break
+        if len(found) <= limit:
+            found += chunk
+            if len(found) > limit:
+                too_much()
     return bytes(found)
 
 

@@ -12,7 +12,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from libs.runtime.errors import Malformed
+from libs.slurm.outcomes import Refusal, RefusalKind
 
+# The facility's own ceiling is not published; a script of ours has a few kB, so this only stops nonsense.
+SCRIPT_LIMIT_BYTES = 1_000_000
 VOID_AFTER = "# nacre: void_after="
 # Names end up in command lines and in lists with commas: nothing that a shell or squeue could read otherwise.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
@@ -43,6 +46,19 @@ def facts(script: str) -> ScriptFacts:
         raise Malformed(f"a batch script needs a plain job name (#SBATCH -J), not {name[:80]!r}")
     void_after = _VOID_AFTER.search(script)
     return ScriptFacts(name=name, void_after=datetime.fromtimestamp(int(void_after[1]), UTC) if void_after else None)
+
+
+def to_submit(script: str, now: datetime) -> ScriptFacts | Refusal:
+    """What a script says of itself, when it may be submitted at `now`; else why it must not leave."""
+    if len(script.encode()) > SCRIPT_LIMIT_BYTES:
+        return Refusal(kind=RefusalKind.SCRIPT, text=f"the batch script is larger than {SCRIPT_LIMIT_BYTES} bytes")
+    try:
+        found = facts(script)
+    except Malformed as error:
+        return Refusal(kind=RefusalKind.SCRIPT, text=str(error))
+    if found.is_void(now):
+        return Refusal(kind=RefusalKind.VOID, text=f"not submitted: it was past {found.void_after}")
+    return found
 
 
 def _named(options: str) -> str:

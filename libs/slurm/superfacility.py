@@ -15,15 +15,15 @@ import httpx
 import msgspec
 
 from libs.runtime import clock
-from libs.runtime.errors import Malformed, Misconfigured, NacreError
+from libs.runtime.errors import Misconfigured, NacreError
 from libs.slurm import listings, programs, replies, rows, script
 from libs.slurm.access import ApiClientKey
-from libs.slurm.batch_queue import SCRIPT_LIMIT_BYTES, Listing, RecentTask
+from libs.slurm.batch_queue import Listing, RecentTask
 from libs.slurm.command import CommandQueue
 from libs.slurm.errors import AnswerLost
 from libs.slurm.facility import ApiFacility
 from libs.slurm.files import ApiFiles
-from libs.slurm.outcomes import Accepted, Outcome, Refusal, RefusalKind, Unclear
+from libs.slurm.outcomes import Accepted, Outcome, Refusal, Unclear
 from libs.slurm.rate import RateShare
 from libs.slurm.tasks import Tasks
 from libs.slurm.transport import ApiTransport, Bounds, http_client
@@ -95,14 +95,9 @@ class SuperfacilityClient:
 
         Raises an error of the tree only when surely nothing left: no token, no connection, no turn, or HTTP 429.
         """
-        if len(batch_script.encode()) > SCRIPT_LIMIT_BYTES:
-            return Refusal(kind=RefusalKind.SCRIPT, text=f"the batch script is larger than {SCRIPT_LIMIT_BYTES} bytes")
-        try:
-            facts = script.facts(batch_script)
-        except Malformed as error:
-            return Refusal(kind=RefusalKind.SCRIPT, text=str(error))
-        if facts.is_void(clock.now()):
-            return Refusal(kind=RefusalKind.VOID, text=f"not submitted: it was past {facts.void_after}")
+        facts = script.to_submit(batch_script, clock.now())
+        if isinstance(facts, Refusal):
+            return facts
         return await self._effect("POST", self._path, form={"job": batch_script, "isPath": "false"})
 
     async def cancel(self, job_id: str) -> Outcome:

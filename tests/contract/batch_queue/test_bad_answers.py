@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from libs.runtime import clock
-from libs.runtime.errors import NacreError, Unreachable
+from libs.runtime.errors import Malformed, NacreError, Unreachable
 from libs.slurm.access import ApiClientKey
 from libs.slurm.batch_queue import BatchQueue, Listing
 from libs.slurm.outcomes import Accepted, Outcome, Refusal, RefusalKind, Unclear
@@ -255,6 +256,23 @@ async def test_a_name_that_is_none_does_not_leave(queue: BatchQueue, slurm: Scri
             with pytest.raises(NacreError):
                 await queue.listing(user, names=names)
     assert not any("reboot" in call for call in slurm.calls())
+
+
+async def test_what_says_too_much_leaves_nothing_behind(slurm: Scripted) -> None:
+    """A program that says more than it may is ended, and none of its pipes stays open."""
+    slurm.says("squeue", "x" * 300_000)
+    queue = local(slurm)
+    with pytest.raises(Malformed):
+        await queue.listing("alicepro")
+    before = open_files()
+    for _ in range(5):
+        with pytest.raises(Malformed):
+            await queue.listing("alicepro")
+    assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 async def test_a_read_that_never_ends(slurm: Scripted) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from libs.runtime.errors import Malformed
 from libs.slurm import script
+from libs.slurm.outcomes import Refusal, RefusalKind
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -43,6 +44,19 @@ def test_void_after_in_whole_seconds() -> None:
     assert not facts.is_void(NOON + timedelta(seconds=0.9))
     assert facts.is_void(NOON + timedelta(seconds=1))
     assert not script.facts("#!/bin/bash\n#SBATCH -J a\n").is_void(NOON + timedelta(days=9999))
+
+
+def test_what_may_leave() -> None:
+    """A good script with what it says; one that is void, nameless or huge is refused, each in its class."""
+    good = f"#!/bin/bash\n#SBATCH -J a\n# nacre: void_after={int(NOON.timestamp())}\n"
+    assert script.to_submit(good, NOON) == script.facts(good)
+    for text, now, kind in (
+        (good, NOON + timedelta(seconds=1), RefusalKind.VOID),
+        ("#!/bin/bash\n", NOON, RefusalKind.SCRIPT),
+        (good + "#" * 1_000_000, NOON, RefusalKind.SCRIPT),
+    ):
+        refused = script.to_submit(text, now)
+        assert isinstance(refused, Refusal) and refused.kind is kind
 
 
 @given(st.text(max_size=300))
