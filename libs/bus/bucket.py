@@ -49,6 +49,21 @@ class Bucket(Generic[T]):
         record = None if body is None else decode(self.table, key, body)
         return None if record is None else Entry(record, revision)
 
+    async def everything(self) -> dict[str, Entry[T]]:
+        """Every record by key, as of now; what does not decode is logged and left out."""
+        found: dict[str, Entry[T]] = {}
+        with translated(f"bucket {self.table.name}"):
+            bucket = await self._js.key_value(self.table.name)
+            watcher = await bucket.watchall(ignore_deletes=True)
+            try:
+                while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
+                    record = decode(self.table, update.key, update.value or b"")
+                    if record is not None:
+                        found[update.key] = Entry(record, int(update.revision or 0))
+            finally:
+                await watcher.stop()
+        return found
+
     async def write(self, key: str, record: T, revision: int) -> int:
         """Write `record` over `revision` (0: create); gives the new revision. Conflict when somebody else wrote since.
 

@@ -1,6 +1,7 @@
 """Looking on: what streams hold, and what is published just now. For operators, not for services."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
@@ -29,18 +30,32 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 async def history(js: JetStreamContext, stream: Stream, pattern: str, since: datetime) -> AsyncGenerator[Seen, None]:
     """Messages of a stream under a pattern since an instant, oldest first; ends where the stream ended at the call."""
     config = api.ConsumerConfig(deliver_policy=api.DeliverPolicy.BY_START_TIME, opt_start_time=since)
-    with translated(f"stream {stream.name}"):
-        subscription = await js.subscribe(pattern, stream=stream.name, ordered_consumer=True, config=config)
+    async for seen in _read(js, stream.name, pattern, config):
+        yield seen
+
+
+async def newest(js: JetStreamContext, stream: str, pattern: str) -> AsyncGenerator[Seen, None]:
+    """The last message of each subject of a stream under a pattern; of a bucket's stream, each key's last write."""
+    config = api.ConsumerConfig(deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT)
+    async for seen in _read(js, stream, pattern, config):
+        yield seen
+
+
+async def _read(
+    js: JetStreamContext, stream: str, pattern: str, config: api.ConsumerConfig
+) -> AsyncGenerator[Seen, None]:
+    with translated(f"stream {stream}"):
+        subscription = await js.subscribe(pattern, stream=stream, ordered_consumer=True, config=config)
         pending = (await subscription.consumer_info()).num_pending or 0
     try:
         left = pending + subscription.pending_msgs
         while left > 0:
-            with translated(f"stream {stream.name}"):
+            with translated(f"stream {stream}"):
                 message = await subscription.next_msg(timeout=ANSWER_S)
             yield _seen(message)
             left = message.metadata.num_pending
     finally:
-        with translated(f"stream {stream.name}"):
+        with translated(f"stream {stream}"):
             await subscription.unsubscribe()
 
 
@@ -58,6 +73,42 @@ async def tap(nc: Client, stop: asyncio.Event) -> AsyncGenerator[Seen, None]:
     finally:
         if not nc.is_closed:
             await subscription.unsubscribe()
+
+
+class Answering(msgspec.Struct, frozen=True, kw_only=True):
+    """One process that answered NATS' discovery request: its service, instance and version."""
+
+    service: str
+    instance: str
+    version: str
+
+
+async def answering(nc: Client, within_s: float) -> list[Answering]:
+    """The services that answer NATS' discovery request within so many seconds (as `nats micro ls` asks)."""
+    found: list[Answering] = []
+    inbox = nc.new_inbox()
+    with translated("discover services"):
+        subscription = await nc.subscribe(inbox)
+        await nc.publish("$SRV.PING", reply=inbox)
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                body = (await subscription.next_msg(timeout=within_s)).data
+                with contextlib.suppress(msgspec.MsgspecError):
+                    answer = msgspec.json.decode(body, type=_Ping)
+                    instance = answer.metadata.get("instance", "")
+                    found.append(Answering(service=answer.name, instance=instance, version=answer.version))
+    except (TimeoutError, nats.errors.TimeoutError):
+        return sorted(found, key=lambda one: (one.service, one.instance))
+    finally:
+        with translated("discover services"):
+            await subscription.unsubscribe()
+
+
+class _Ping(msgspec.Struct):
+    name: str
+    version: str
+    metadata: dict[str, str] = {}
 
 
 def _seen(message: Msg) -> Seen:

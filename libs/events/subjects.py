@@ -24,9 +24,10 @@ LATEST = Stream(name="LATEST", kept="latest", max_bytes=16 << 20, max_age_s=0, m
 SUBMISSIONS = Stream(name="SUBMISSIONS", kept="log", max_bytes=256 << 20, max_age_s=30 * 86400)
 JOB_AGENTS = Stream(name="JOB_AGENTS", kept="log", max_bytes=512 << 20, max_age_s=30 * 86400)
 NODES = Stream(name="NODES", kept="log", max_bytes=16 << 20, max_age_s=30 * 86400)
+WISHES = Stream(name="WISHES", kept="log", max_bytes=16 << 20, max_age_s=180 * 86400)
 CREDENTIALS = Stream(name="CREDENTIALS", kept="log", max_bytes=16 << 20, max_age_s=365 * 86400)
 MONITORING = Stream(name="MONITORING", kept="memory", max_bytes=256 << 20, max_age_s=3600)
-STREAMS = (LATEST, SUBMISSIONS, JOB_AGENTS, NODES, CREDENTIALS, MONITORING)
+STREAMS = (LATEST, SUBMISSIONS, JOB_AGENTS, NODES, WISHES, CREDENTIALS, MONITORING)
 
 DEMAND_OBSERVED = Topic(
     noun="demand",
@@ -112,6 +113,16 @@ NODE_CLEARED = Topic(
     readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="a suspected node is believed again",
 )
+WISH_FULFILLED = Topic(
+    noun="wish",
+    verb="fulfilled",
+    message=messages.WishFulfilled,
+    scope="ce",
+    stream=WISHES,
+    writer=SLURM_SUBMITTER,
+    readers=(OPERATOR_CONSOLE,),
+    meaning="what became of an operator's wish for a deed",
+)
 CREDENTIAL_OBSERVED = Topic(
     noun="credential",
     verb="observed",
@@ -170,6 +181,7 @@ TOPICS: tuple[Topic[Any], ...] = (
     JOB_AGENT_CHANGED,
     NODE_SUSPECTED,
     NODE_CLEARED,
+    WISH_FULFILLED,
     CREDENTIAL_OBSERVED,
     CREDENTIAL_RENEWED,
     MONITORING_RECEIVED,
@@ -194,6 +206,15 @@ JOB_AGENTS_BUCKET = Bucket(
     meaning="what became of each job agent",
     max_bytes=256 << 20,
 )
+CONTROL_BUCKET = Bucket(
+    name="control",
+    record=messages.Wish,
+    writers=(OPERATOR_CONSOLE,),
+    readers=(SLURM_SUBMITTER, STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<kind>.<CE, agent or id>",
+    meaning="operators' wishes with author, reason and expiry",
+    max_bytes=16 << 20,
+)
 LEASES_BUCKET = Bucket(
     name="leases",
     record=messages.Lease,
@@ -204,4 +225,4 @@ LEASES_BUCKET = Bucket(
     max_bytes=1 << 20,
     ttl_s=6,
 )
-BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, LEASES_BUCKET)
+BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, CONTROL_BUCKET, LEASES_BUCKET)

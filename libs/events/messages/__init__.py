@@ -54,20 +54,33 @@ from libs.events.messages.submission import (
     SubmissionState,
     SubmissionUnclear,
 )
+from libs.events.messages.wish import (
+    Bound,
+    Cancel,
+    Drain,
+    FetchLog,
+    Probe,
+    Wish,
+    WishFulfilled,
+)
 
 __all__ = [
     "AgentState",
     "Allocation",
     "BatchQueueObserved",
+    "Bound",
+    "Cancel",
     "CentralLimits",
     "Credential",
     "CredentialObserved",
     "CredentialRenewed",
     "DecisionInputs",
     "DemandObserved",
+    "Drain",
     "Event",
     "FacilityObserved",
     "FacilityStatus",
+    "FetchLog",
     "JobAgent",
     "JobAgentChanged",
     "Lease",
@@ -75,6 +88,7 @@ __all__ = [
     "NodeCleared",
     "NodeSuspected",
     "Outage",
+    "Probe",
     "Submission",
     "SubmissionAbandoned",
     "SubmissionAccepted",
@@ -86,4 +100,6 @@ __all__ = [
     "SubmissionRefused",
     "SubmissionState",
     "SubmissionUnclear",
+    "Wish",
+    "WishFulfilled",
 ]
