@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# What Python has compiled is kept: hundreds of processes start in a test run, and pytest rewrites each test's module.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install slurm check test demo bench lock asyncapi up down logs test-containers clean

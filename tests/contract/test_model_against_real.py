@@ -90,10 +90,13 @@ def listed(client: httpx.Client, table: str, name: str, kwargs: tuple[str, ...])
     return [plain(row, table) for row in sorted(rows, key=lambda row: row["jobid"])]
 
 
-def test_rows_of_a_life_are_the_same(both: Pair) -> None:
+def test_rows_of_a_life_are_the_same(both: Pair, tmp_path: Path) -> None:
     """Held, running and ended, in squeue and in sacct: every column that does not tell a time is equal."""
-    name = "nacre-life"
-    text = script("sleep 10; exit 3", options=[f"-J {name}", "-H", '--comment="nacre:a b"', "-o /dev/null"])
+    name, over = "nacre-life", tmp_path / "over"
+    text = script(
+        f"until [ -e {over} ]; do sleep 0.1; done; exit 3",
+        options=[f"-J {name}", "-H", '--comment="nacre:a b"', "-o /dev/null"],
+    )
     ids = [submit(client, text)["jobid"] for client in both]
     compared(both, name)
     for client, job_id in zip(both, ids, strict=True):
@@ -101,6 +104,7 @@ def test_rows_of_a_life_are_the_same(both: Pair) -> None:
     for client in both:
         wait_for(client, name, "st", "R")
     compared(both, name)
+    over.touch()
     for client in both:
         wait_for_end(client, name)
     compared(both, name, "states=all")
