@@ -27,18 +27,30 @@ LONGEST = (
 )
 
 
+# Before xdist's own hook, which reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay on one worker, so that they share what they start; unless a test names a group of its own.
+    """Tests that share what they start stay on one worker, those over a real Slurm apart from those over the model.
 
-    What is tried over a real Slurm and over the model is two such groups.
+    Such are a file's tests with a fixture of more than a function; a file of unit tests stays together for its speed;
+    any other test runs where there is room, unless it names a group of its own.
     """
     rank = {path: place for place, path in enumerate(LONGEST)}
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        path = item.nodeid.partition("::")[0]
+        if item.get_closest_marker("xdist_group") is None and (path.startswith("tests/unit/") or _shares(item)):
             case = getattr(item, "callspec", None)
             slurm = case.params.get("facility", "") if case else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.nodeid.partition('::')[0]} {slurm}"))
+            item.add_marker(pytest.mark.xdist_group(f"{path} {slurm}"))
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+def _shares(item: pytest.Item) -> bool:
+    """True when a fixture of ours outlives one test."""
+    if not isinstance(item, pytest.Function):
+        return False
+    fixtures = [fixture for found in item._fixtureinfo.name2fixturedefs.values() for fixture in found]
+    return any(fixture.scope != "function" and fixture.baseid.startswith("tests") for fixture in fixtures)
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tested(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+def outcome(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     """What pytest says of these tests in the copy."""
     # Only the plugins that the tests need: a start takes half as long. Nothing is compiled to disk, where one mutant's
     # module could be taken for the next one's.
@@ -143,7 +143,7 @@ def tested(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.xdist_group("nothing taken out")
 def test_with_every_guard_the_tests_pass(copy: Path) -> None:
     """Where nothing is taken out, each of the tests passes: what fails below fails for what is missing."""
-    done = tested(copy, *sorted({test for *_, test in MUTANTS.values()}))
+    done = outcome(copy, *sorted({test for *_, test in MUTANTS.values()}))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
@@ -157,7 +157,7 @@ def test_a_missing_guard_is_noticed(copy: Path, mutant: str) -> None:
     assert line in original, f"{file} has no such line any more: {line!r}"
     path.write_text(original.replace(line, instead))
     try:
-        done = tested(copy, test)
+        done = outcome(copy, test)
     finally:
         path.write_text(original)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]

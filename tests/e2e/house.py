@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,14 @@ def real_slurm_installed() -> bool:
 
 
 @contextlib.contextmanager
-def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_queued: int = 20) -> Iterator[House]:
+def standing(
+    folder: Path,
+    slurm: str,
+    *,
+    facility: tuple[str, ...] = (),
+    max_queued: int = 20,
+    services: Sequence[str] = tuple(SERVICES),
+) -> Iterator[House]:
     """A whole house in `folder`, everything ready; all of it is stopped when left. `slurm` is `real` or `model`."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)
@@ -188,7 +195,7 @@ def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_qu
         command = [sys.executable, "-m", "services.operator_console.cli", "bus", "init", "--url", nats.url]
         subprocess.run(command, cwd=processes.REPOSITORY, check=True, stdout=subprocess.DEVNULL, timeout=30)
         stack.callback(_stop_services, house)
-        for service in SERVICES:
+        for service in services:
             house.start_service(service)
         house.wait_ready()
         yield house
