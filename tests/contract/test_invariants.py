@@ -140,15 +140,13 @@ def outcome(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.xdist_group("nothing taken out")
 def test_with_every_guard_the_tests_pass(copy: Path) -> None:
     """Where nothing is taken out, each of the tests passes: what fails below fails for what is missing."""
     done = outcome(copy, *sorted({test for *_, test in MUTANTS.values()}))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
-# Each runs where there is room: a group of its own for xdist (tests/conftest.py).
-@pytest.mark.parametrize("mutant", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MUTANTS])
+@pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_missing_guard_is_noticed(copy: Path, mutant: str) -> None:
     """With its guarding line taken out, the invariant's own test fails, by an assertion or an error of the test."""
     file, line, instead, test = MUTANTS[mutant]

@@ -11,13 +11,11 @@ from tests.e2e.timeline import Timeline, between
 
 pytestmark = pytest.mark.timeout(170)
 MAX_QUEUED = 4
-# Two houses side by side: the timelines play in real time, and would be what a test run waits for in the end.
-FIRST, SECOND = (pytest.mark.xdist_group(name) for name in ("timelines 1", "timelines 2"))
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house over the model Slurm, at most four agents queued; two timelines follow each other in it."""
+    """A house over the model Slurm, at most four agents queued; timelines follow each other in it."""
     with standing(tmp_path_factory.mktemp("timelines") / "house", "model", max_queued=MAX_QUEUED) as house:
         yield house
 
@@ -44,7 +42,6 @@ def nothing_wrong(house: House) -> None:
     assert verdict(house.facility("/ledger"), ledger["grid_jobs"], ledger["agents"]).wrong == []
 
 
-@FIRST
 def test_demand_rises_and_falls_to_zero(house: House) -> None:
     """Agents follow the demand within seconds, never more of them queued than the limit, none when it is gone."""
     before, so_far = len(agents(house)()), done(house)()
@@ -64,7 +61,6 @@ def test_demand_rises_and_falls_to_zero(house: House) -> None:
     nothing_wrong(house)
 
 
-@SECOND
 def test_lock_and_limits(house: House) -> None:
     """A locked CE gets no agents; with max_jobs 2 never more than two are active; opened wide, the rest follows."""
     before, so_far = len(agents(house)()), done(house)()
@@ -89,7 +85,6 @@ def test_lock_and_limits(house: House) -> None:
     nothing_wrong(house)
 
 
-@SECOND
 def test_api_away_for_thirty_seconds(house: House) -> None:
     """While the API answers 503 nothing is submitted; when it is back the journey goes on by itself, once each."""
     before, so_far = len(agents(house)()), done(house)()
@@ -105,7 +100,6 @@ def test_api_away_for_thirty_seconds(house: House) -> None:
     nothing_wrong(house)
 
 
-@FIRST
 def test_central_services_restarted(house: House) -> None:
     """Killed with demand pending and back ten seconds later: what waited is done, nothing twice."""
     so_far = done(house)()
