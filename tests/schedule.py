@@ -10,6 +10,7 @@ import re
 # What takes longest begins first, so that no worker is left alone with it in the end.
 LONGEST = (
     "tests/e2e/test_timelines.py",
+    "tests/integration/bus/test_nats_cli.py",
     "tests/contract/test_sfapi_client.py",
     "tests/e2e/test_journey.py",
     "tests/contract/test_model_against_real.py",

@@ -28,18 +28,11 @@ def sfapi_python() -> Path:
     with (VENV.parent / "sfapi-venv.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (stamp.exists() and stamp.read_text() == wanted):
-            subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-            install = [
-                "pip",
-                "install",
-                "-q",
-                "--disable-pip-version-check",
-                "--require-hashes",
-                "--no-deps",
-                "-r",
-                str(LOCK),
-            ]
-            subprocess.run([python, "-m", *install], check=True)
+            # Our own pip fills it: a pip of its own, and compiling everything, would take as long again.
+            subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", VENV], check=True)
+            pip = ["pip", "--python", str(python), "install", "-q", "--disable-pip-version-check", "--no-compile"]
+            options = ["--require-hashes", "--no-deps", "-r", str(LOCK)]
+            subprocess.run([sys.executable, "-m", *pip, *options], check=True)
             stamp.write_text(wanted)
     return python
 
