@@ -20,7 +20,7 @@ from libs.runtime.site.credentials import Credentials
 from libs.runtime.site.identity import Identity
 from libs.runtime.site.kinds import ShortName, Table
 from libs.runtime.site.machine import Machine
-from libs.runtime.site.monitoring import Monitoring
+from libs.runtime.site.monitoring import Edge, Monitoring
 from libs.runtime.site.plumbing import Bus, Telemetry
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Ce",
     "CentralServices",
     "Credentials",
+    "Edge",
     "Environment",
     "Identity",
     "Limits",
