@@ -1,0 +1,50 @@
+"""File work that may hang: a shared file system that is away blocks whoever asks it, and nothing ends that.
+
+So it is done in a daemon thread, waited for with a bound, and not asked again while the last question still hangs: the
+event loop lives on, no threads pile up, and the process can end.
+"""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from libs.runtime.errors import NacreError, Unreachable
+
+T = TypeVar("T")
+
+
+class FileWork:
+    """One place's file work, one call at a time. `name` is how the place is called in messages."""
+
+    def __init__(self, name: str, within_s: float = 10.0) -> None:
+        self._name = name
+        self._within_s = within_s
+        self._under_way: Future[Any] | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` gives or raises; Unreachable when it takes too long, or an earlier call still hangs."""
+        if self._under_way is not None and not self._under_way.done():
+            raise Unreachable(f"{self._name}: still no answer; its file system hangs")
+        call: Future[T] = Future()
+        call.set_running_or_notify_cancel()
+        self._under_way = call
+        threading.Thread(target=_carry_out, args=(work, call), name=self._name, daemon=True).start()
+        try:
+            async with asyncio.timeout(self._within_s):
+                return await asyncio.wrap_future(call)
+        except TimeoutError:
+            raise Unreachable(f"{self._name}: no answer in {self._within_s:g} s; does its file system hang?") from None
+
+
+def _carry_out(work: Callable[[], T], call: "Future[T]") -> None:
+    try:
+        call.set_result(work())
+    except NacreError as error:
+        call.set_exception(error)
+    finally:
+        # A bug is raised where it is waited for, too: it ends the process, not only this thread.
+        if not call.done():
+            call.set_exception(sys.exc_info()[1] or SystemExit())
