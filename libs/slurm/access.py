@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
 import msgspec
@@ -25,10 +25,12 @@ from libs.runtime.secret_file import Stamp
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _ASSERTION_LIFE_S = 300
+_FEWEST_KEY_BITS = 2048
 # A token is replaced this long before its end, so that no request carries one that ends on its way.
 _TOKEN_MARGIN_S = 60.0
 # What the token endpoint does not say is taken from NERSC's documents: "approximately 10 minutes".
 _TOKEN_LIFE_S = 600.0
+_LONGEST_TOKEN_LIFE_S = 86_400.0 * 366
 # How soon another client in the files is seen, and how soon one that was refused is tried again.
 _LOOK_EVERY_S = 2.0
 _TRY_AGAIN_S = 30.0
@@ -96,27 +98,28 @@ class ApiClientKey(msgspec.Struct, frozen=True, kw_only=True):
         # Without the cause, whose text could quote the key.
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
             key = None
-        if not isinstance(key, rsa.RSAPrivateKey):
+        if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < _FEWEST_KEY_BITS:
             raise Misconfigured(
-                f"Superfacility API key: {self.client_key_file} is not an RSA private key in PEM or JWK; "
-                "download it again from Iris"
+                f"Superfacility API key: {self.client_key_file} is not an RSA private key in PEM or JWK "
+                f"(of at least {_FEWEST_KEY_BITS} bits); download it again from Iris"
             )
         return key
 
 
 class _TokenBody(msgspec.Struct):
     access_token: str
-    expires_in: float = _TOKEN_LIFE_S
+    expires_in: Annotated[float, msgspec.Meta(gt=0, le=_LONGEST_TOKEN_LIFE_S)] = _TOKEN_LIFE_S
 
 
 class TokenCache:
     """One access token, bought when first needed, kept until shortly before its end; one purchase at a time.
 
     Another client in the files is tried within seconds. Only when it has bought a token is it used; until then, and
-    should it be refused, the one that served before goes on serving.
+    should it be refused, the one that served before goes on serving. `life_s`: how long the last token lives, as sold.
     """
 
     def __init__(self, key: ApiClientKey, buy: Callable[[Signer], Awaitable[bytes]]) -> None:
+        self.life_s = 0.0
         self._key = key
         self._buy = buy
         self._files = FileWork(f"Superfacility API client {key.client_id_file}")
@@ -163,4 +166,5 @@ class TokenCache:
             raise Malformed("the token endpoint's answer is not a token") from None
         self._signer = signer
         self._token = body.access_token
+        self.life_s = body.expires_in
         self._good_until_s = asked_s + max(body.expires_in - _TOKEN_MARGIN_S, body.expires_in / 2)

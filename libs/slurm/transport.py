@@ -21,8 +21,8 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 _CLIENT_ADVICE = (
     "the API client may be expired, its key another one, or we come from an address that is not in its IP ranges "
-    "(on Spin the client needs the preset Spin): look at it in Iris, make a new one there, and install it with "
-    "`nacre credentials install-client`"
+    "(on Spin the client needs the preset Spin), or our clock is wrong: look at it in Iris, make a new one there, and "
+    "install it with `nacre credentials install-client`"
 )
 NOT_AUTHENTICATED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _COME_BACK_LATER = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS})
@@ -109,6 +109,11 @@ class ApiTransport:
         except AnswerLost as error:
             # A lost token is a lost read: to the effect that wanted it nothing is lost.
             raise Unreachable(str(error)) from error
+
+    @property
+    def token_life_s(self) -> float:
+        """How long the last access token lives, as the endpoint said; 0 before the first."""
+        return self._tokens.life_s
 
     async def effect(self, method: str, path: str, token: str, form: Mapping[str, str] | None = None) -> Answer:
         """Send a request with an effect, once, and give the answer of whatever status.
