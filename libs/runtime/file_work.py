@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from libs.runtime.errors import NacreError, Unreachable
+from libs.runtime.errors import NacreError, Overloaded, Unreachable
 
 T = TypeVar("T")
 
@@ -25,13 +25,16 @@ class FileWork:
         self._under_way: Future[Any] | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` gives or raises; Unreachable when it takes too long, or an earlier call still hangs."""
+        """What `work` gives or raises; Unreachable when it takes too long, or an earlier call still hangs.
+
+        An OSError becomes Overloaded, with its words.
+        """
         if self._under_way is not None and not self._under_way.done():
             raise Unreachable(f"{self._name}: still no answer; its file system hangs")
         call: Future[T] = Future()
         call.set_running_or_notify_cancel()
         self._under_way = call
-        threading.Thread(target=_carry_out, args=(work, call), name=self._name, daemon=True).start()
+        threading.Thread(target=_carry_out, args=(self._name, work, call), name=self._name, daemon=True).start()
         try:
             async with asyncio.timeout(self._within_s):
                 return await asyncio.wrap_future(call)
@@ -39,11 +42,13 @@ class FileWork:
             raise Unreachable(f"{self._name}: no answer in {self._within_s:g} s; does its file system hang?") from None
 
 
-def _carry_out(work: Callable[[], T], call: "Future[T]") -> None:
+def _carry_out(name: str, work: Callable[[], T], call: "Future[T]") -> None:
     try:
         call.set_result(work())
     except NacreError as error:
         call.set_exception(error)
+    except OSError as error:
+        call.set_exception(Overloaded(f"{name}: {error.strerror}"))
     finally:
         # A bug is raised where it is waited for, too: it ends the process, not only this thread.
         if not call.done():
