@@ -29,9 +29,7 @@ from libs.alice.requests import (
     UptimeRequest,
     WaitingJobsRequest,
 )
-from libs.runtime.errors import Malformed, NacreError, Unreachable
-from libs.runtime.file_work import FileWork
-from libs.runtime.secret_file import Stamp
+from libs.runtime.errors import Malformed
 
 # Servers since 2024 never reset their stream, so its table of handles only grows; a fresh connection empties it.
 REQUESTS_PER_CONNECTION = 500
@@ -44,8 +42,7 @@ class CentralServices:
 
     Every request raises Misconfigured (our files, or a server that we do not trust), Refused (our certificate, or a
     ServerException with its root message), CredentialExpired, Unreachable (also silence towards an unknown account), or
-    Malformed. A renewed certificate is seen by the next request, which takes a new connection; the old one stays in
-    use should that fail.
+    Malformed. Certificates are read anew with each connection.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,8 +51,6 @@ class CentralServices:
         self._request_id = 0
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
-        self._files = FileWork(f"host certificate {settings.identity.certificate}")
-        self._stamp: Stamp = ()
         if not settings.verify_name:
             log.warning(
                 "the name of the central services' server is NOT verified (verify_name = false): "
@@ -114,7 +109,6 @@ class CentralServices:
 
     async def _ask(self, request: Request) -> Instance:
         async with self._turn:
-            await self._follow_renewal()
             was_kept = self._connection is not None
             try:
                 return await self._exchange(request)
@@ -127,7 +121,7 @@ class CentralServices:
 
     async def _exchange(self, request: Request) -> Instance:
         if self._connection is None:
-            self._connection = await self._open()
+            self._connection = await Connection.open(self._settings, self._vm_uuid)
         connection = self._connection
         self._request_id += 1
         async with contextlib.AsyncExitStack() as undo:
@@ -141,32 +135,6 @@ class CentralServices:
         except Malformed:
             await self._drop()
             raise
-
-    async def _open(self) -> Connection:
-        connection = await Connection.open(self._settings, self._vm_uuid, self._files)
-        self._stamp = connection.stamp
-        return connection
-
-    async def _follow_renewal(self) -> None:
-        """Change to a connection with the renewed certificate. One that does not serve is tried once."""
-        if self._connection is None:
-            return
-        try:
-            stamp = await self._files.run(lambda: identity.stamp(self._settings.identity))
-        except Unreachable:
-            # Whoever has a connection needs no files.
-            return
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        try:
-            opened = await self._open()
-        except NacreError as error:
-            log.warning("the renewed host certificate is not used, the connection with the old one stays: %s", error)
-            return
-        log.info("the central services are asked with the renewed host certificate from now on")
-        await self._drop()
-        self._connection = opened
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

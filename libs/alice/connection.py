@@ -14,8 +14,6 @@ from libs.alice.reader import Reader
 from libs.alice.requests import Principal, Request, RequestEncoder
 from libs.runtime import clock
 from libs.runtime.errors import CredentialExpired, Malformed, Misconfigured, NacreError, Refused, Unreachable
-from libs.runtime.file_work import FileWork
-from libs.runtime.secret_file import Stamp
 from libs.runtime.site import CentralServices
 
 READ_BYTES = 1 << 16
@@ -76,9 +74,9 @@ class Connection:
         self._encoder = RequestEncoder(Principal(settings.account, loaded.certificates_der), vm_uuid)
 
     @classmethod
-    async def open(cls, settings: Settings, vm_uuid: uuid.UUID, files: FileWork) -> "Connection":
-        """Connect, shake hands, and exchange stream headers; `files` reads who we are."""
-        loaded = await files.run(lambda: identity.load(settings.identity, verify_name=settings.verify_name))
+    async def open(cls, settings: Settings, vm_uuid: uuid.UUID) -> "Connection":
+        """Connect, shake hands, and exchange stream headers."""
+        loaded = identity.load(settings.identity, verify_name=settings.verify_name)
         if loaded.not_after <= clock.now():
             raise CredentialExpired(
                 f"host certificate {settings.identity.certificate} expired at {loaded.not_after:%Y-%m-%d %H:%M} UTC"
@@ -102,11 +100,6 @@ class Connection:
             await made._headers()
             undo.pop_all()
         return made
-
-    @property
-    def stamp(self) -> Stamp:
-        """Of the certificate and key that it was opened with."""
-        return self._loaded.stamp
 
     @property
     def peer(self) -> peer.Peer | None:

@@ -2,18 +2,15 @@
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from libs.runtime import secret_file, versions
-from libs.runtime.errors import CredentialExpired, Misconfigured, Overloaded
-from libs.runtime.secret_file import Stamp, read_secret
-
-_LOOKS = 3
+from libs.runtime.errors import Misconfigured
+from libs.runtime.secret_file import read_secret
 
 
 @dataclass(frozen=True)
@@ -27,18 +24,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An identity as read: what TLS needs, and what the principal says about us. `stamp` changes with its files."""
+    """An identity as read: what TLS needs, and what the principal says about us."""
 
     context: ssl.SSLContext
     certificates_der: tuple[bytes, ...]
     subject: str
     not_after: datetime
-    stamp: Stamp = ()
-
-
-def stamp(identity: Identity) -> Stamp:
-    """What changes when another certificate or key is put in place."""
-    return secret_file.stamp((identity.certificate, identity.key))
 
 
 def alice_dn(name: x509.Name) -> str:
@@ -59,31 +50,7 @@ def load_chain(pem: bytes, path: Path) -> Sequence[x509.Certificate]:
 
 
 def load(identity: Identity, *, verify_name: bool = True) -> Loaded:
-    """Read everything anew; certificate and key are of one renewal, should they be replaced just now.
-
-    Misconfigured says which file is missing, unreadable, or does not belong to the other; CredentialExpired that
-    cert_renewer has not installed the first one yet.
-    """
-    if versions.is_awaited(identity.certificate):
-        raise CredentialExpired(
-            f"host certificate: {identity.certificate} is not installed yet; cert_renewer does that"
-        )
-    for _ in range(_LOOKS):
-        before = stamp(identity)
-        try:
-            loaded = _load(identity, verify_name=verify_name)
-        except Misconfigured:
-            if stamp(identity) == before:
-                raise
-            continue
-        if stamp(identity) == before:
-            return replace(loaded, stamp=before)
-    raise Overloaded(
-        f"host certificate: {identity.certificate} changes while it is read; is it being written just now?"
-    )
-
-
-def _load(identity: Identity, *, verify_name: bool) -> Loaded:
+    """Read everything anew. Misconfigured says which file is missing, unreadable, or does not belong to the other."""
     chain = load_chain(read_secret(identity.certificate, "host certificate"), identity.certificate)
     read_secret(identity.key, "host key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
