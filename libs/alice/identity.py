@@ -1,5 +1,6 @@
 """Who we are towards the central services: certificate chain, key and trust anchors, loaded from paths."""
 
+import logging
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from libs.runtime.errors import Misconfigured
 from libs.runtime.secret_file import read_secret
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,40 @@ class Loaded:
     certificates_der: tuple[bytes, ...]
     subject: str
     not_after: datetime
+
+
+class CurrentIdentity:
+    """An identity as its files say now: read at first use, and again whenever one of them has changed.
+
+    While changed files do not fit together, as in the middle of a renewal, what was read before stays in use, which is
+    logged. One of these may serve many connections, which then share its TLS context.
+    """
+
+    def __init__(self, identity: Identity, *, verify_name: bool = True) -> None:
+        self._identity = identity
+        self._verify_name = verify_name
+        self._loaded: Loaded | None = None
+        self._stamps: tuple[tuple[int, int, int], ...] = ()
+        self._trouble = ""
+
+    def loaded(self) -> Loaded:
+        """What the files say; the same object until they change. Misconfigured while they have never been fit."""
+        stamps = _stamps(self._identity)
+        if self._loaded is not None and stamps == self._stamps:
+            return self._loaded
+        try:
+            loaded = load(self._identity, verify_name=self._verify_name)
+        except Misconfigured as error:
+            if self._loaded is None:
+                raise
+            if str(error) != self._trouble:
+                log.warning("%s; what was read before stays in use", error)
+            self._trouble = str(error)
+            return self._loaded
+        if self._loaded is not None:
+            log.info("certificate, key or trust anchors changed: %s until %s", loaded.subject, loaded.not_after)
+        self._loaded, self._stamps, self._trouble = loaded, stamps, ""
+        return loaded
 
 
 def alice_dn(name: x509.Name) -> str:
@@ -78,6 +115,18 @@ def load(identity: Identity, *, verify_name: bool = True) -> Loaded:
         subject=alice_dn(leaf.subject),
         not_after=leaf.not_valid_after_utc,
     )
+
+
+def _stamps(identity: Identity) -> tuple[tuple[int, int, int], ...]:
+    """What changes whenever a file or directory of the identity does; zeros for one that cannot be looked at."""
+    found = []
+    for path in (identity.certificate, identity.key, identity.ca):
+        try:
+            looked = path.stat()
+            found.append((looked.st_mtime_ns, looked.st_ino, looked.st_size))
+        except OSError:
+            found.append((0, 0, 0))
+    return tuple(found)
 
 
 def _reason(error: OSError) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from libs.runtime.site.kinds import Count, Positive, Seconds, ShortName, Table
+from libs.runtime.site.kinds import Count, JavaInt, Positive, Seconds, ShortName, Table
 
 
 class Batch(Table, frozen=True, kw_only=True):
@@ -61,8 +61,8 @@ class Ce(Table, frozen=True, kw_only=True):
     agent: Agent
     limits: Limits = Limits()
     grid_jobs_per_agent: Positive = 1
-    ttl_s: Positive = 82800
-    cores: Count = 0
+    ttl_s: JavaInt = 82800
+    cores: Annotated[int, Meta(ge=0, le=4096)] = 0
     partition: str = ""
     platform: typing.Literal["Linux-x86_64", "Linux-aarch64"] = "Linux-x86_64"
     pinned: list[typing.Literal["ttl_s", "cores", "partition", "environment"]] = []
