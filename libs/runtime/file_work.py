@@ -22,24 +22,28 @@ class FileWork:
     def __init__(self, name: str, within_s: float = 10.0) -> None:
         self._name = name
         self._within_s = within_s
-        self._under_way: Future[Any] | None = None
+        self._turn = asyncio.Lock()
+        self._asked: Future[Any] | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` gives or raises; Unreachable when it takes too long, or an earlier call still hangs.
 
         An OSError becomes Overloaded, with its words.
         """
-        if self._under_way is not None and not self._under_way.done():
-            raise Unreachable(f"{self._name}: still no answer; its file system hangs")
-        call: Future[T] = Future()
-        call.set_running_or_notify_cancel()
-        self._under_way = call
-        threading.Thread(target=_carry_out, args=(self._name, work, call), name=self._name, daemon=True).start()
-        try:
-            async with asyncio.timeout(self._within_s):
-                return await asyncio.wrap_future(call)
-        except TimeoutError:
-            raise Unreachable(f"{self._name}: no answer in {self._within_s:g} s; does its file system hang?") from None
+        async with self._turn:
+            if self._asked is not None and not self._asked.done():
+                raise Unreachable(f"{self._name}: still no answer; its file system hangs")
+            call: Future[T] = Future()
+            call.set_running_or_notify_cancel()
+            self._asked = call
+            threading.Thread(target=_carry_out, args=(self._name, work, call), name=self._name, daemon=True).start()
+            try:
+                async with asyncio.timeout(self._within_s):
+                    return await asyncio.wrap_future(call)
+            except TimeoutError:
+                raise Unreachable(
+                    f"{self._name}: no answer in {self._within_s:g} s; does its file system hang?"
+                ) from None
 
 
 def _carry_out(name: str, work: Callable[[], T], call: "Future[T]") -> None:

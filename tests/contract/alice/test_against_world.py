@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 
 from libs.alice.client import CentralServices
-from libs.alice.connection import Lost
+from libs.alice.failures import Lost
 from libs.alice.requests import LdapInfoRequest, LdapTreeRequest
 from libs.alice.site_map import CeFacts, site_map
 from libs.runtime.errors import Refused, Unreachable
