@@ -166,12 +166,21 @@ def _chain_problem(pair: Pair, wanted: Wanted, now: datetime) -> str:
             )
         if words := validity(issuer.not_valid_before_utc, issuer.not_valid_after_utc, now):
             return f"chain: the authority {alice_dn(issuer.subject)} is {words}"
+        if not _is_authority(issuer):
+            return f"chain: {alice_dn(issuer.subject)} issued it, and is no authority"
         if not _may(issuer, ExtendedKeyUsageOID.CLIENT_AUTH):
             return f"chain: the authority {alice_dn(issuer.subject)} may not issue for TLS clients"
         if is_anchor:
             return _verdict(pair, wanted.anchors, now)
         certificate = issuer
     return f"chain: longer than {LONGEST_CHAIN} certificates"
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def _issuer_of(
@@ -193,7 +202,7 @@ def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
 
 def _verdict(pair: Pair, anchors: Sequence[x509.Certificate], now: datetime) -> str:
     authorities = verification.ExtensionPolicy.permit_all().require_present(
-        x509.BasicConstraints, verification.Criticality.AGNOSTIC, _must_be_authority
+        x509.BasicConstraints, verification.Criticality.AGNOSTIC, None
     )
     policy = (
         verification.PolicyBuilder()
@@ -207,10 +216,3 @@ def _verdict(pair: Pair, anchors: Sequence[x509.Certificate], now: datetime) -> 
     except verification.VerificationError as error:
         return f"chain: it does not verify: {re.sub(r'[^ -~]', ' ', str(error))[:200]}"
     return ""
-
-
-def _must_be_authority(
-    _policy: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints
-) -> None:
-    if not constraints.ca:
-        raise ValueError(f"{alice_dn(certificate.subject)} is no authority")

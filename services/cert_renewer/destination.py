@@ -1,0 +1,56 @@
+"""Where the worker nodes read what we write for them: a directory that is mounted here, or one behind the API."""
+
+from pathlib import Path
+from typing import Protocol
+
+from libs.runtime import clock, secret_file
+from libs.runtime.file_work import FileWork
+
+FILE_MODE = 0o600
+MOST_BYTES = 1 << 16
+
+
+class Destination(Protocol):
+    """A directory of small private files on the file system that the worker nodes share."""
+
+    def place(self, name: str) -> str:
+        """How a file is called in messages."""
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Replace a file in one step; a NacreError when it cannot be, and the old one stays."""
+
+    async def found(self, name: str) -> bytes | None:
+        """What the file holds, empty when there is none; None when only the worker nodes can know."""
+
+
+class Mounted:
+    """The directory itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files = FileWork(f"worker nodes' directory {directory}")
+
+    def place(self, name: str) -> str:
+        """Its path."""
+        return str(self._directory / name)
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Write beside it, make durable, rename."""
+        await self._files.run(lambda: self._put(self._directory / name, content))
+
+    async def found(self, name: str) -> bytes:
+        """Read it."""
+        return await self._files.run(lambda: _read(self._directory / name))
+
+    @staticmethod
+    def _put(path: Path, content: bytes) -> None:
+        secret_file.sweep(path, clock.now().timestamp())
+        secret_file.replace_file(path, content, "worker nodes' file", mode=FILE_MODE)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES)
+    except FileNotFoundError:
+        return b""
