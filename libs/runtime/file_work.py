@@ -5,13 +5,13 @@ event loop lives on, no threads pile up, and the process can end.
 """
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import TracebackType
 from typing import Any, TypeVar
 
-from libs.runtime.errors import NacreError, Overloaded, Unreachable
+from libs.runtime.errors import Overloaded, Unreachable
 
 T = TypeVar("T")
 
@@ -46,14 +46,26 @@ class FileWork:
                 ) from None
 
 
+class _CarriedOver:
+    """Hands whatever is raised inside to whoever waits: a bug then ends the process, and not only a thread."""
+
+    def __init__(self, name: str, call: "Future[Any]") -> None:
+        self._name = name
+        self._call = call
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, OSError):
+            self._call.set_exception(Overloaded(f"{self._name}: {error.strerror}"))
+        elif error is not None:
+            self._call.set_exception(error)
+        return True
+
+
 def _carry_out(name: str, work: Callable[[], T], call: "Future[T]") -> None:
-    try:
+    with _CarriedOver(name, call):
         call.set_result(work())
-    except NacreError as error:
-        call.set_exception(error)
-    except OSError as error:
-        call.set_exception(Overloaded(f"{name}: {error.strerror}"))
-    finally:
-        # A bug is raised where it is waited for, too: it ends the process, not only this thread.
-        if not call.done():
-            call.set_exception(sys.exc_info()[1] or SystemExit())
