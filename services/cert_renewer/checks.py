@@ -45,8 +45,8 @@ class Pair:
 
     @property
     def fingerprint(self) -> str:
-        """Tells chains apart."""
-        return hashlib.sha256(b"".join(one.public_bytes(Encoding.DER) for one in self.chain)).hexdigest()
+        """Tells pairs apart, also one whose key is another's."""
+        return hashlib.sha256(self.chain_pem + self.key_pem).hexdigest()
 
     @property
     def chain_pem(self) -> bytes:

@@ -121,10 +121,14 @@ class Loop:
                 wake.set()
 
     def pause_s(self) -> float:
-        """From now until the keeper wants to be looked at, should that be before its interval is over."""
-        if self._again_at is None:
+        """From now until the keeper wants to be looked at, should that be before its interval is over.
+
+        What was due already was tried just now: the interval is soon enough for it.
+        """
+        now = clock.now()
+        if self._again_at is None or self._again_at <= now:
             return LONGEST_PAUSE_S
-        return max(0.0, (self._again_at - clock.now()).total_seconds())
+        return (self._again_at - now).total_seconds()
 
 
 def _name(credential: Credential) -> str:

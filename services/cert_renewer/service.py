@@ -12,7 +12,7 @@ from libs.alice.identity import CurrentIdentity
 from libs.bus import connection
 from libs.bus.connection import Bus
 from libs.runtime import versions
-from libs.runtime.errors import Misconfigured, NacreError
+from libs.runtime.errors import Misconfigured, NacreError, Transient
 from libs.runtime.file_work import FileWork
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
@@ -34,7 +34,7 @@ from services.cert_renewer.sources.watched import Watched
 
 # Of the API's rate: a few requests every few minutes.
 SHARE_OF_THE_RATE = 0.05
-FLOOR_S = 1.0
+FLOOR_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,8 @@ async def _keep(context: Context, bus: Bus, host: HostKeeper, token: TokenKeeper
                     health=context.health,
                 )
             )
+        with contextlib.suppress(Transient):
+            await board.tell()
 
 
 def _host_keeper(site: Site) -> HostKeeper:

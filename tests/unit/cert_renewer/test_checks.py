@@ -206,9 +206,10 @@ def test_half_written_and_foreign_files_are_told_apart() -> None:
 
 
 def test_a_pair_shows_what_it_is_and_not_its_key() -> None:
-    """Fingerprints tell chains apart; the end is that of the first certificate that ends."""
+    """Fingerprints tell chains and keys apart; the end is that of the first certificate that ends."""
     found, other = pair(), pair("without_chain")
-    assert found.fingerprint == Pair(found.chain, b"", "/x").fingerprint != other.fingerprint
+    assert found.fingerprint == Pair(found.chain, found.key_pem, "/x").fingerprint != other.fingerprint
+    assert found.fingerprint != Pair(found.chain, b"", "/x").fingerprint
     assert found.chain_pem == pem(found.chain)
     assert found.not_after == found.leaf.not_valid_after_utc
     assert "PRIVATE" not in repr(found)

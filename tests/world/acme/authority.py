@@ -27,7 +27,7 @@ class Signer:
     """A certificate that signs others, and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,12 @@ class Authority:
             names = []
         subject = request.subject or name_of("nobody")
         return self.issue(key, subject, now, kind=kind, names=names, life=life)
+
+
+def reissued(certificate: x509.Certificate, public_key: PublicKey, signer: Signer, now: dt.datetime) -> bytes:
+    """Another certificate for the same subject, signed by a given authority, for a renewal's sake."""
+    order = Order(public_key, certificate.subject, now - BACKDATED, now + LIFE, signer, usages=(CLIENT,), chain=())
+    return pem(_carried_out(order))
 
 
 def name_of(common_name: str, organization: str = "Nacre Test Site") -> x509.Name:
