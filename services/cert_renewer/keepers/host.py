@@ -28,6 +28,7 @@ CERTIFICATE_MODE, KEY_MODE = 0o444, 0o400
 # An authority that issues what we cannot take would do so again, and count it against us.
 UNFIT_RETRY_S = 6 * 3600.0
 CHECK_INSTALLED_EVERY = timedelta(hours=1)
+LONGEST_HOLD = timedelta(days=1)
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class HostKeeper:
         self._files = FileWork(f"installed host certificate: {directory}")
         self._in_effect: str | None = None
         self._checked: tuple[str, datetime, str] | None = None
+        # Made for us, and valid only from an instant that is near: an authority's clock need not be ours.
+        self._held: Pair | None = None
         self._again_at: datetime | None = None
         self._failures = 0
 
@@ -85,7 +88,7 @@ class HostKeeper:
                 installed, wrong = offered, ""
         elif offered is not None:
             await self._taken()
-        return self._looked(installed, wrong or trouble, now)
+        return self._looked(installed, "; ".join(words for words in (wrong, trouble) if words), now)
 
     def _installed(self) -> Pair | None:
         if not versions.in_effect(self._directory):
@@ -104,6 +107,8 @@ class HostKeeper:
         return self._checked[2] and f"the installed one: {self._checked[2]}"
 
     async def _offered(self, installed: Pair | None, now: datetime) -> Pair | None:
+        if self._held is not None:
+            return self._held
         due_at = self._due_at(installed, now)
         action = decide.decide(Seen(due_at=due_at), now)
         return await self._source.offered(now, due=action is Action.RENEW, installed=installed)
@@ -134,6 +139,12 @@ class HostKeeper:
         except NacreError as error:
             self._failed(error, installed, now)
             return f"the new one from {offered.source} is not installed: {error}"
+        begins_at = offered.leaf.not_valid_before_utc
+        is_early = problem and self._source.makes and now < begins_at <= now + LONGEST_HOLD
+        if is_early and not checks.problem(offered, wanted, begins_at):
+            self._held, self._again_at = offered, begins_at
+            return f"the new one from {offered.source} is taken when it begins: {problem}"
+        self._held = None
         if problem:
             self._failed(Misconfigured(problem), installed, now, at_least_s=UNFIT_RETRY_S if self._source.makes else 0)
             return f"the new one from {offered.source} is not taken: {problem}"

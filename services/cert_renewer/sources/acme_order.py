@@ -25,7 +25,7 @@ ACCOUNT_KEY = "account_key.pem"
 ACCOUNT_KEY_BITS = 2048
 REQUEST_TIMEOUT_S = 30
 # An authority that answers without end is stopped by this.
-MOST_MEMORY_BYTES = 1 << 30
+MOST_MEMORY_BYTES = 512 << 20
 MOST_CHAIN_CHARACTERS = 1 << 18
 MOST_TEXT_CHARACTERS = 400
 RATE_LIMITED = "rateLimited"

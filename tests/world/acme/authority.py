@@ -6,6 +6,7 @@ It lives on whatever clock its callers give it: `now` is an argument.
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,11 @@ class Authority:
         return self.issue(key, subject, now, kind=kind, names=names, life=life)
 
 
+def served(order: Order, address: str) -> bytes:
+    """A server's chain, also for an address."""
+    return pem(_carried_out(order, [x509.IPAddress(ipaddress.ip_address(address))]))
+
+
 def reissued(certificate: x509.Certificate, public_key: PublicKey, signer: Signer, now: dt.datetime) -> bytes:
     """Another certificate for the same subject, signed by a given authority, for a renewal's sake."""
     order = Order(public_key, certificate.subject, now - BACKDATED, now + LIFE, signer, usages=(CLIENT,), chain=())
@@ -115,7 +121,7 @@ def pem(certificates: Sequence[x509.Certificate]) -> bytes:
     return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
 
 
-def _carried_out(order: Order) -> list[x509.Certificate]:
+def _carried_out(order: Order, further: Sequence[x509.GeneralName] = ()) -> list[x509.Certificate]:
     builder = (
         x509.CertificateBuilder()
         .subject_name(order.subject)
@@ -131,7 +137,7 @@ def _carried_out(order: Order) -> list[x509.Certificate]:
         )
     )
     if order.names:
-        names = [x509.DNSName(name) for name in order.names]
+        names = [*(x509.DNSName(name) for name in order.names), *further]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if order.usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(order.usages), critical=False)
