@@ -48,6 +48,11 @@ class CurrentIdentity:
         self._loaded: Loaded | None = None
         self._stamps: tuple[tuple[int, int, int], ...] = ()
         self._trouble = ""
+        if not verify_name:
+            log.warning(
+                "the name of the central services' server is NOT verified (verify_name = false): "
+                "whoever holds any certificate of the trusted authorities could answer in its place"
+            )
 
     def loaded(self) -> Loaded:
         """What the files say; the same object until they change. Misconfigured while they have never been fit."""
