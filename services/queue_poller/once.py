@@ -14,7 +14,8 @@ from libs.alice.site_map import site_map
 from libs.events.messages import SiteConfigObserved
 from libs.runtime import clock
 from libs.runtime.errors import Misconfigured, NacreError, Refused
-from libs.runtime.run import Context, exit_code
+from libs.runtime.exit_codes import exit_code
+from libs.runtime.run import Context
 from libs.runtime.site import Ce, overlay
 from services.queue_poller import report, settings, site_config
 
