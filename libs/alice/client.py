@@ -36,7 +36,7 @@ from libs.runtime.errors import Malformed, NacreError
 
 # Servers since 2024 never reset their stream, so its table of handles only grows; a fresh connection empties it, looks
 # the name up again, and verifies the server again.
-REQUESTS_PER_CONNECTION = 500
+REQUESTS_PER_CONNECTION = 100
 MOST_AGE_S = 3600.0
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,6 @@ class CentralServices:
         self._server_turn = 0
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
-        if not settings.verify_name:
-            log.warning(
-                "the name of the central services' server is NOT verified (verify_name = false): "
-                "whoever holds any certificate of the trusted authorities could answer in its place"
-            )
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +67,12 @@ class CentralServices:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def bound_s(self, requests: int) -> float:
+        """So many requests take no longer, though each is asked once more and every server is tried."""
+        settings = self._settings
+        connect_s = 2 * settings.connect_timeout_s * len(settings.servers)
+        return 2 * requests * (settings.read_timeout_s + connect_s)
 
     def check_files(self) -> Loaded:
         """What certificate, key and trust anchors say. Misconfigured if unfit."""
@@ -129,7 +130,7 @@ class CentralServices:
                 # A kept connection dies of idleness and of restarts; all our requests may be asked twice.
                 if not was_kept:
                     raise
-                log.info("%s; reconnecting", lost)
+                log.debug("%s; reconnecting", lost)
             return await self._exchange(request)
 
     async def _exchange(self, request: Request) -> Instance:

@@ -11,6 +11,7 @@ from libs.alice import peer
 from libs.alice.dial import dial
 from libs.alice.failures import CertificateRefused, ClosedWithoutReply, CutOff, Lost, UnknownSubject, Untrusted
 from libs.alice.identity import Identity, Loaded
+from libs.alice.limits import MalformedStream
 from libs.alice.nodes import MAGIC, TopLevel
 from libs.alice.reader import Reader
 from libs.alice.requests import Principal, Request, RequestEncoder
@@ -113,6 +114,11 @@ class Connection:
         """Who answers, None when it showed no certificate."""
         return peer.of(self._outgoing)
 
+    @property
+    def resets(self) -> int:
+        """How often the server forgot what it had sent, and so let the table of handles begin anew."""
+        return self._reader.resets
+
     async def exchange(self, request: Request, request_id: int) -> TopLevel:
         """Send the request, wait for its reply and give it unchecked."""
         settings = self._settings
@@ -122,7 +128,7 @@ class Connection:
             async with asyncio.timeout(settings.read_timeout_s):
                 self._outgoing.write(self._encoder.encode(request, request_id))
                 await self._outgoing.drain()
-                while not (found := self._reader.feed(await self._read())):
+                while not (found := await self._objects()):
                     pass
         except TimeoutError as error:
             raise self._silence() from error
@@ -149,13 +155,21 @@ class Connection:
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 while self._reader.offset < len(MAGIC):
-                    self._reader.feed(await self._read())
+                    await self._objects()
                 self._outgoing.write(self._encoder.header)
                 await self._outgoing.drain()
         except TimeoutError as error:
             raise Unreachable(f"{self._place} sent no stream header in {settings.connect_timeout_s:g} s") from error
         except OSError as error:
             raise _named(error, self._place, settings, self.loaded) from error
+
+    async def _objects(self) -> list[TopLevel]:
+        """What the next bytes complete."""
+        data = await self._read()
+        try:
+            return self._reader.feed(data)
+        except MalformedStream as error:
+            raise Malformed(f"{self._place} sent what cannot be read: {error}") from error
 
     async def _read(self) -> bytes:
         data = await self._incoming.read(READ_BYTES)

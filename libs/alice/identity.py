@@ -51,6 +51,11 @@ class CurrentIdentity:
         self._stamps: tuple[tuple[int, int, int], ...] = ()
         self._trouble = ""
         self._files = FileWork(f"host certificate {identity.certificate}")
+        if not verify_name:
+            log.warning(
+                "the name of the central services' server is NOT verified (verify_name = false): "
+                "whoever holds any certificate of the trusted authorities could answer in its place"
+            )
 
     async def now(self) -> Loaded:
         """As `loaded`, without waiting for a file system that hangs: Unreachable."""

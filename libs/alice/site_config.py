@@ -6,32 +6,22 @@ alien.site.ComputingElement of https://gitlab.cern.ch/jalien/jalien.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
 
 import msgspec
 
+from libs.alice.answers import LdapInfo, LdapTree
 from libs.alice.requests import LdapInfoRequest, LdapTreeRequest
+from libs.alice.site_attributes import Attributes, partitions, taken
 from libs.events.messages import SiteConfigObserved
 
 PARTITIONS = "partitions"
-MOST_VALUES = 64
-MOST_CHARACTERS = 1024
-JAVA_INT_MOST = (1 << 31) - 1
 
-Attributes: TypeAlias = Mapping[str, Sequence[str]]
-
-_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9_.:@-]+", re.ASCII)
 _USERS = re.compile(r'other\.user\s*==\s*"(\w+)"', re.ASCII | re.IGNORECASE)
 _NO_USERS = re.compile(r'other\.user\s*!=\s*"(\w+)"', re.ASCII | re.IGNORECASE)
 _CPUS = re.compile(r"other\.cpucores\s*(>=|<=|>|<|==|=|!=)\s*([0-9]{1,9})", re.ASCII | re.IGNORECASE)
-
-# The variables that ALICE's CE hands on to its job agents, by the name that `environment` entries have there.
-_NUMBERS_HANDED_ON = {name.lower(): name for name in ("MAX_RETRIES", "RESERVED_DISK", "RESERVED_RAM")}
-_HANDED_ON = _NUMBERS_HANDED_ON | {"cpuisolation": "cpuIsolation"}
 
 
 @dataclass(frozen=True)
@@ -53,14 +43,23 @@ class Questions:
     ce: LdapTreeRequest
     partitions: LdapInfoRequest
 
+    def reading(self, *, site: LdapTree, host: LdapTree, ce: LdapTree, partitions: LdapInfo) -> Reading:
+        """The four answers without the prefixes that were asked for."""
+        return Reading(
+            site=_bare(self.site, site),
+            host=_bare(self.host, host),
+            ce=_bare(self.ce, ce),
+            partitions=partitions.values,
+        )
+
 
 def questions(ce: str, host: str) -> Questions:
     """What to ask for the CE `ALICE::<site>::<ce>` on that host. Several CEs may share a host, so a CE goes by name."""
     _, site, short = (_escaped(part) for part in ce.split("::"))
     return Questions(
-        site=LdapTreeRequest(f"(&(ou={site})(objectClass=AliEnSite))", "ou=Sites,"),
-        host=LdapTreeRequest(f"(&(host={_escaped(host)}))", f"ou=Config,ou={site},ou=Sites,"),
-        ce=LdapTreeRequest(f"(&(name={short}))", f"ou=CE,ou=Services,ou={site},ou=Sites,"),
+        site=LdapTreeRequest(f"(&(ou={site})(objectClass=AliEnSite))", "ou=Sites,", "site"),
+        host=LdapTreeRequest(f"(&(host={_escaped(host)}))", f"ou=Config,ou={site},ou=Sites,", "host"),
+        ce=LdapTreeRequest(f"(&(name={short}))", f"ou=CE,ou=Services,ou={site},ou=Sites,", "ce"),
         partitions=LdapInfoRequest(f"(&(CEname={_escaped(ce)}))", "ou=Partitions,", "name"),
     )
 
@@ -81,13 +80,13 @@ def observed(
         of_entry = {name: kept[name] for name in kept if name.startswith(f"{entry}_")}
         if found:
             read_at[entry] = at
-            attributes |= _taken(entry, found, of_entry, problems)
+            attributes |= taken(entry, found, of_entry, problems)
         else:
             attributes |= of_entry
             problems.append(_vanished(f"the {entry} entry", read_at.get(entry)))
     if reading.partitions or reading.ce:
         read_at[PARTITIONS] = at
-        attributes[PARTITIONS] = _partitions(reading.partitions, problems)
+        attributes[PARTITIONS] = partitions(reading.partitions, problems)
     elif PARTITIONS in kept:
         attributes[PARTITIONS] = kept[PARTITIONS]
     made = _made_of(attributes, SiteConfigObserved(at=at, by=by, ce=ce, read_at=read_at, problems=problems))
@@ -125,6 +124,10 @@ def extra_sites(ce: str, close_storage: Sequence[str]) -> list[str]:
     return [site for site in dict.fromkeys(sites) if site.casefold() != own]
 
 
+def _bare(asked: LdapTreeRequest, found: LdapTree) -> Attributes:
+    return {name.removeprefix(f"{asked.prefix}_"): values for name, values in found.attributes.items()}
+
+
 def _escaped(text: str) -> str:
     """Text inside an LDAP filter or name (https://www.rfc-editor.org/rfc/rfc4515#section-3)."""
     return "".join(f"\\{ord(one):02x}" if one in '\\*(),+"<>;=\0' else one for one in text)
@@ -134,95 +137,6 @@ def _vanished(what: str, read_at: datetime | None) -> str:
     if read_at is None:
         return f"ALICE's directory has no such entry: {what}"
     return f"{what} vanished; it is kept as read at {read_at:%Y-%m-%d %H:%M} UTC"
-
-
-def _taken(entry: str, found: Attributes, kept: Attributes, problems: list[str]) -> dict[str, list[str]]:
-    """The attributes of an entry that are used here, each as read, or as it was when it cannot be read."""
-    taken: dict[str, list[str]] = {}
-    for attribute, read in _USED[entry].items():
-        name = f"{entry}_{attribute}"
-        if attribute not in found:
-            continue
-        try:
-            taken[name] = read(_bounded(found[attribute]))
-        except ValueError as problem:
-            if name in kept:
-                taken[name] = list(kept[name])
-            problems.append(f"{name} {problem}; {'it is kept as it was' if name in kept else 'it is left out'}")
-    return taken
-
-
-def _partitions(names: Sequence[str], problems: list[str]) -> list[str]:
-    good = sorted(name for name in names if _NAME.fullmatch(name))[:MOST_VALUES]
-    if len(good) < len(names):
-        problems.append(f"partitions: {_shown([*set(names).difference(good)])} cannot be used; left out")
-    return good
-
-
-def _bounded(values: Sequence[str]) -> list[str]:
-    if len(values) > MOST_VALUES:
-        raise ValueError(f"has {len(values)} values")
-    if any(len(value) > MOST_CHARACTERS or not value.isprintable() for value in values):
-        raise ValueError(f"holds what cannot be printed, or more than {MOST_CHARACTERS} characters")
-    return [value.strip() for value in values]
-
-
-def _number(values: list[str]) -> list[str]:
-    if len(values) != 1 or not _NUMBER.fullmatch(values[0]) or not 0 < int(values[0]) <= JAVA_INT_MOST:
-        raise ValueError(f"{_shown(values)} is no number of seconds")
-    return values
-
-
-def _match_arguments(values: list[str]) -> list[str]:
-    found = [text.strip() for name, text in map(_pair, values) if name == "cpucores"]
-    if any(not _NUMBER.fullmatch(text) or int(text) > JAVA_INT_MOST for text in found) or len(set(found)) > 1:
-        raise ValueError(f"{_shown(values)} has no number of cores")
-    return [f"CPUCores={text}" for text in found[:1]]
-
-
-def _variables(values: list[str]) -> list[str]:
-    found = []
-    for value in values:
-        name, text = _pair(value)
-        if name in _NUMBERS_HANDED_ON and not _NUMBER.fullmatch(text):
-            raise ValueError(f"{_shown([value])} has no number")
-        if name in _HANDED_ON:
-            found.append(f"{_HANDED_ON[name]}={text}")
-    return found
-
-
-def _storage(values: list[str]) -> list[str]:
-    names = [name.strip() for value in values for name in value.split(",")]
-    if not all(_NAME.fullmatch(name) and len(name.split("::")) == 3 for name in names):  # noqa: PLR2004 - ALICE::a::b
-        raise ValueError(f"{_shown(values)} is no list of storage elements")
-    return names
-
-
-def _any(values: list[str]) -> list[str]:
-    return values
-
-
-_USED: dict[str, dict[str, Callable[[list[str]], list[str]]]] = {
-    "site": {"closese": _storage},
-    "host": {"closese": _storage, "environment": _variables},
-    "ce": {
-        "ttl": _number,
-        "matcharg": _match_arguments,
-        "cerequirements": _any,
-        "environment": _variables,
-        "installationmethod": _any,
-    },
-}
-
-
-def _pair(value: str) -> tuple[str, str]:
-    """`Name=text`, the name in lower case."""
-    name, _, text = value.partition("=")
-    return name.strip().lower(), text.strip()
-
-
-def _shown(values: Sequence[str]) -> str:
-    return repr(" ".join(values)[:60])
 
 
 def _made_of(attributes: dict[str, list[str]], blank: SiteConfigObserved) -> SiteConfigObserved:

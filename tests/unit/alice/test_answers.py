@@ -195,6 +195,26 @@ def test_a_site_map_says_what_the_ce_knows() -> None:
     assert site_map(CeFacts(ce="a::b::c", host="h", ttl_s=1, partitions=("p", "q")))["Partition"] == ",p,q,"
 
 
+def test_a_site_map_with_everything() -> None:
+    """Users and sites are lists, requirements a string, the platform the worker nodes'."""
+    facts = CeFacts(
+        ce="a::b::c",
+        host="h",
+        ttl_s=1,
+        users=("x",),
+        no_users=("y",),
+        required_cpus=">=8",
+        extra_sites=("CERN", "LBL"),
+        platform="Linux-aarch64",
+        disk="100",
+        work_directory="/tmp",
+    )
+    found = site_map(facts)
+    assert (found["Users"], found["NoUsers"], found["Extrasites"]) == (("x",), ("y",), ("CERN", "LBL"))
+    assert (found["RequiredCpusCe"], found["Platform"]) == (">=8", "Linux-aarch64")
+    assert (found["Disk"], found["workdir"]) == ("100", "/tmp")
+
+
 def test_arrays_of_bytes_only_are_bytes() -> None:
     """An array of objects is not mistaken for bytes."""
     with pytest.raises(Malformed, match="bytes were expected, not Array"):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.alice import site_config
+from libs.alice.answers import LdapInfo, LdapTree
 from libs.alice.site_config import Reading
 from libs.events.messages import SiteConfigObserved
 
@@ -40,6 +41,10 @@ def test_the_questions_are_those_of_alices_own_ce() -> None:
     assert (asked.host.filter, asked.host.base) == ("(&(host=ce.example.org))", "ou=Config,ou=NERSC,ou=Sites,")
     assert (asked.site.filter, asked.site.base) == ("(&(ou=NERSC)(objectClass=AliEnSite))", "ou=Sites,")
     assert (asked.partitions.filter, asked.partitions.key) == (f"(&(CEname={CE}))", "name")
+    trees = [LdapTree({f"{name}_ttl": ("1",), f"{name}_{name}_x": ("2",)}) for name in ("site", "host", "ce")]
+    told = asked.reading(site=trees[0], host=trees[1], ce=trees[2], partitions=LdapInfo(("a",)))
+    assert told.host == {"ttl": ("1",), "host_x": ("2",)}
+    assert (told.site["ttl"], told.ce["ce_x"], told.partitions) == (("1",), ("2",), ("a",))
     assert site_config.questions("ALICE::X::a)(b*", "h").ce.filter == r"(&(name=a\29\28b\2a))"
 
 
