@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from libs.runtime import clock
+from libs.runtime.errors import Misconfigured
 from libs.runtime.site import Site
 from libs.slurm.access import ApiClientKey
 from libs.slurm.superfacility import Endpoint
@@ -23,6 +24,8 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
 def unchecked(site: Site, machine: str, share: float) -> Endpoint:
     """The same without a look at the client's files: whoever watches them starts without them, too."""
     table = site.machine[machine]
+    if table.client_id_file is None or table.client_key_file is None:
+        raise Misconfigured(f"machine.{machine}: flavour {table.flavour} needs client_id_file and client_key_file")
     return Endpoint(
         machine=machine,
         api_url=table.api_url,

@@ -17,8 +17,8 @@ from libs.runtime.file_work import FileWork
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
 from libs.runtime.site import Site
-from libs.slurm import endpoint
-from services.cert_renewer.destination import Destination, Mounted
+from libs.slurm import endpoint, superfacility
+from services.cert_renewer.destination import Destination, Mounted, Uploaded
 from services.cert_renewer.keepers.api_client import ApiClientKeeper
 from services.cert_renewer.keepers.bearer import BearerKeeper
 from services.cert_renewer.keepers.host import HostKeeper
@@ -32,8 +32,8 @@ from services.cert_renewer.sources.requested import Pending
 from services.cert_renewer.sources.source import Source
 from services.cert_renewer.sources.watched import Watched
 
-# Of the API's rate: a few requests every few minutes.
-SHARE_OF_THE_RATE = 0.05
+# Of the API's rate: two requests every few minutes, and about eight more where the token file is uploaded.
+SHARE_OF_THE_RATE = 0.1
 FLOOR_S = 0.2
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ async def serve(context: Context) -> None:
     central = Settings.of(site.central_services)
     current = CurrentIdentity(central.identity, verify_name=central.verify_name)
     await _check_directories(site)
-    destination = Mounted(site.credentials.token_file.parent)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(CentralServices(central, current))
+        destination = await _destination(site, stack)
         bus = await stack.enter_async_context(connection.attached(context))
 
         async def work(fence: int) -> None:
@@ -132,7 +132,8 @@ def _source(site: Site, directory: Path) -> tuple[Source, float]:
 async def _check_directories(site: Site) -> None:
     """Misconfigured when a directory is not there. One that hangs is no slip: what is needed of it is told later."""
     credentials = site.credentials
-    needed, dropped = {"token_file": credentials.token_file.parent}, credentials.host_certificate_directory
+    dropped = credentials.host_certificate_directory
+    needed = {} if credentials.token_machine else {"token_file": credentials.token_file.parent}
     if dropped is not None and not versions.in_effect(site.central_services.certificate.parent.parent):
         needed["host_certificate_directory"] = dropped
     for setting, directory in needed.items():
@@ -145,6 +146,14 @@ async def _check_directories(site: Site) -> None:
             raise Misconfigured(
                 f"credentials.{setting}: directory {directory} does not exist; mount it, or correct the path"
             )
+
+
+async def _destination(site: Site, stack: contextlib.AsyncExitStack) -> Destination:
+    machine, directory = site.credentials.token_machine, site.credentials.token_file.parent
+    if machine is None:
+        return Mounted(directory)
+    found = endpoint.unchecked(site, machine, SHARE_OF_THE_RATE)
+    return Uploaded(await stack.enter_async_context(superfacility.connected(found)), machine, directory)
 
 
 def _bearer_keepers(site: Site, destination: Destination) -> list[BearerKeeper]:
@@ -160,4 +169,5 @@ def _client_keepers(site: Site) -> list[ApiClientKeeper]:
             endpoint.unchecked(site, machine, SHARE_OF_THE_RATE), table.user, site.credentials.client_check_interval_s
         )
         for machine, table in site.machine.items()
+        if table.flavour != "local"
     ]

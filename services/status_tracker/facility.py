@@ -8,8 +8,8 @@ from libs.events import subjects
 from libs.events.messages import FacilityObserved, FacilityStatus, Outage
 from libs.runtime import clock
 from libs.runtime.errors import NacreError
+from libs.slurm.facility import FacilityWord
 from libs.slurm.replies import MachineStatus, PlannedOutage
-from libs.slurm.superfacility import SuperfacilityClient
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def observed(
 class Facility:
     """Asks and publishes; keeps nothing."""
 
-    def __init__(self, machine: str, client: SuperfacilityClient, bus: Bus) -> None:
+    def __init__(self, machine: str, client: FacilityWord, bus: Bus) -> None:
         self._machine = machine
         self._client = client
         self._bus = bus

@@ -12,8 +12,8 @@ import msgspec
 from libs.events.messages import JobAgent, Submission
 from libs.runtime import clock
 from libs.runtime.errors import NacreError
+from libs.slurm.batch_queue import BatchQueue, Listing
 from libs.slurm.states import Phase
-from libs.slurm.superfacility import Listing, SuperfacilityClient
 from services.status_tracker import counting
 from services.status_tracker.counting import Questions, Sighting, View
 from services.status_tracker.settings import Watch
@@ -48,7 +48,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 class Observer:
     """One machine's eyes. Remembers only since when too many agents are missing at once."""
 
-    def __init__(self, watch: Watch, client: SuperfacilityClient) -> None:
+    def __init__(self, watch: Watch, client: BatchQueue) -> None:
         self._watch = watch
         self._client = client
         self._suspicious_since: datetime | None = None

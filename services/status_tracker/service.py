@@ -9,8 +9,7 @@ from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
-from libs.slurm import superfacility
-from libs.slurm.superfacility import SuperfacilityClient
+from libs.slurm.connect import Machine, connected
 from services.status_tracker import settings
 from services.status_tracker.facility import Facility
 from services.status_tracker.observe import Observer
@@ -22,20 +21,20 @@ async def serve(context: Context) -> None:
     """Watch every machine of the site while this instance holds the lease."""
     watches = settings.watches(context.site)
     async with contextlib.AsyncExitStack() as stack:
-        clients = {
-            machine: await stack.enter_async_context(superfacility.connected(watch.endpoint))
-            for machine, watch in watches.items()
+        machines = {
+            machine: await stack.enter_async_context(connected(context.site, machine, settings.SHARE_OF_THE_RATE))
+            for machine in watches
         }
         bus = await stack.enter_async_context(connection.attached(context))
 
         async def work(fence: int) -> None:
-            await _track_while_held(context, bus, watches, clients)
+            await _track_while_held(context, bus, watches, machines)
 
         await bus.hold("status_tracker.active", work, stop=context.stop, health=context.health)
 
 
 async def _track_while_held(
-    context: Context, bus: Bus, watches: Mapping[str, Watch], clients: Mapping[str, SuperfacilityClient]
+    context: Context, bus: Bus, watches: Mapping[str, Watch], machines: Mapping[str, Machine]
 ) -> None:
     # Records of submissions are written before their events are published: a change of theirs is the same hint, sooner.
     wakes = {machine: asyncio.Event() for machine in watches}
@@ -48,7 +47,9 @@ async def _track_while_held(
             return
         async with asyncio.TaskGroup() as group:
             for machine, watch in watches.items():
-                tracker = Tracker(watch, Observer(watch, clients[machine]), bus, submissions, agents, context.health)
+                tracker = Tracker(
+                    watch, Observer(watch, machines[machine].queue), bus, submissions, agents, context.health
+                )
                 group.create_task(
                     reconcile(
                         f"tracker {machine}",
@@ -63,7 +64,7 @@ async def _track_while_held(
                 group.create_task(
                     reconcile(
                         f"facility {machine}",
-                        Facility(machine, clients[machine], bus).step,
+                        Facility(machine, machines[machine].facility, bus).step,
                         every_s=watch.facility_interval_s,
                         stop=context.stop,
                         health=context.health,

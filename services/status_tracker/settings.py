@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import msgspec
 
 from libs.runtime.site import Site
-from libs.slurm.endpoint import of_site
-from libs.slurm.superfacility import Endpoint
 
 # Of the API's one rate: the other half is the submitter's.
 SHARE_OF_THE_RATE = 0.5
@@ -18,7 +16,6 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     ces: frozenset[str]
     user: str
-    endpoint: Endpoint
     listing_interval_s: float
     listing_floor_s: float
     facility_interval_s: float
@@ -28,7 +25,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watches(site: Site) -> Mapping[str, Watch]:
-    """Each machine that some CE feeds. Misconfigured when a client id or key cannot be read or used."""
+    """Each machine that some CE feeds."""
     found = {}
     for machine in sorted({ce.machine for ce in site.ce.values()}):
         table = site.machine[machine]
@@ -36,7 +33,6 @@ def watches(site: Site) -> Mapping[str, Watch]:
             machine=machine,
             ces=frozenset(short for short, ce in site.ce.items() if ce.machine == machine),
             user=table.user,
-            endpoint=of_site(site, machine, SHARE_OF_THE_RATE),
             listing_interval_s=table.listing_interval_s,
             listing_floor_s=table.listing_floor_s,
             facility_interval_s=table.facility_interval_s,

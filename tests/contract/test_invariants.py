@@ -76,9 +76,27 @@ MUTANTS = {
         f"{SUBMITTER}/batch_script.py", "    exit {void}", "    true", f"{UNIT}/test_batch_script.py",
     ),
     "4 a POST is never repeated": (
-        "libs/slurm/superfacility.py",
+        "libs/slurm/tasks.py",
         POSTED, f"{POSTED}\n            {POSTED}",
         "tests/contract/test_superfacility_client.py::test_a_submission_is_one_post_and_its_task",
+    ),
+    "3 an error of squeue's is not an empty queue": (
+        "libs/slurm/programs.py", ' and f"{program}: error" not in error', "",
+        "tests/contract/batch_queue/test_bad_answers.py::test_a_failed_squeue_is_not_an_empty_one",
+    ),
+    "4 a command looks before it submits": (
+        "libs/slurm/remote_line.py", "look squeue squeue", "look squeue true",
+        "tests/contract/batch_queue/test_facility.py::test_a_command_looks_before_it_submits",
+    ),
+    "4 a late command is void": (
+        "libs/slurm/remote_line.py", "then say void", "then : void",
+        "tests/contract/batch_queue/test_facility.py::test_a_command_executed_late_submits_nothing",
+    ),
+    "4 an unclear effect goes no other way": (
+        "libs/slurm/machine_queue.py",
+        "        return await (await self._way_for_effect()).submit(batch_script)\n",
+        "        outcomes = [await way.submit(batch_script) for way in self._ways]\n        return outcomes[-1]\n",
+        "tests/contract/batch_queue/test_facility.py::test_an_unclear_effect_goes_no_other_way",
     ),
     "5 one writer": (
         f"{TRACKER}/tracker.py", "subjects.JOB_AGENT_CHANGED", "subjects.DEMAND_OBSERVED",

@@ -101,7 +101,6 @@ async def _observer(slurm: Slurm, folder: Path, *, listing_lag_s: float) -> Asyn
         machine="perlmutter",
         ces=frozenset({"cpu"}),
         user="alicepro",
-        endpoint=endpoint,
         listing_interval_s=1,
         listing_floor_s=1,
         facility_interval_s=1,

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -9,7 +10,12 @@ import msgspec
 from libs.runtime import clock, secret_file, site, versions
 from libs.runtime.errors import Misconfigured, Refused
 
+if TYPE_CHECKING:
+    from libs.slurm.access import ApiClientKey
+    from libs.slurm.account import TriedClient
+
 FILE_MODE = 0o400
+WHOLE_RATE = 1.0
 
 
 @click.command("install-client")
@@ -24,54 +30,51 @@ def install_client(machine: str, client_id_file: Path, key_file: Path, config: P
     It must buy an access token from here before it is installed; the one that serves now stays until then, and is kept
     as the previous version.
     """
+    # The API's client is loaded only here: other commands do without it.
+    from libs.slurm import account, endpoint
+    from libs.slurm.access import ApiClientKey
+
     path = config or site.environment().config
     if not path:
         raise Misconfigured("no site file: give --config FILE or set NACRE_CONFIG")
     loaded = site.load(path)
     if machine not in loaded.machine:
         raise Misconfigured(f"site file {path}: there is no machine {machine!r}, but {', '.join(loaded.machine)}")
-    table = loaded.machine[machine]
-    ends = asyncio.run(_tried(loaded, machine, client_id_file, key_file))
-    click.echo(f"{machine}: the new client bought an access token; {ends}")
+    found = endpoint.unchecked(loaded, machine, WHOLE_RATE)
+    secret_file.read_secret(key_file, "client key", private=True)
+    offered = ApiClientKey(client_id_file=client_id_file, client_key_file=key_file)
+    before = offered.stamp()
+    tried = asyncio.run(account.tried(msgspec.structs.replace(found, key=offered)))
+    click.echo(f"{machine}: the new client bought an access token; {_end(tried)}")
     if dry_run:
         return
-    directory = _directory(table, machine, client_id_file, key_file)
+    directory = _directory(machine, found.key, offered)
     contents = secret_file.read_together([client_id_file, key_file], ["client id", "client key"])
-    names = (table.client_id_file.name, table.client_key_file.name)
+    if offered.stamp() != before:
+        raise Refused(f"{client_id_file} or {key_file} changed while it was tried; try again")
+    names = (found.key.client_id_file.name, found.key.client_key_file.name)
     files = {name: versions.File(content, FILE_MODE) for name, content in zip(names, contents, strict=True)}
     version = versions.install(directory, files, clock.now())
-    click.echo(f"installed as {version}; the services take it up within seconds (nacre credentials)")
+    click.echo(f"installed as {version}; the services take it up within seconds (see `nacre credentials`)")
 
 
-def _directory(table: site.Machine, machine: str, client_id_file: Path, key_file: Path) -> Path:
+def _directory(machine: str, used: "ApiClientKey", offered: "ApiClientKey") -> Path:
     """Where clients are installed. Misconfigured when this site keeps its client otherwise; how to replace that."""
     try:
-        directory = versions.directory_of(table.client_id_file, f"machine.{machine}.client_id_file")
-        if versions.directory_of(table.client_key_file, f"machine.{machine}.client_key_file") == directory:
+        directory = versions.directory_of(used.client_id_file, f"machine.{machine}.client_id_file")
+        if versions.directory_of(used.client_key_file, f"machine.{machine}.client_key_file") == directory:
             return directory
     except Misconfigured as error:
-        pairs = ((table.client_id_file, client_id_file), (table.client_key_file, key_file))
-        from_files = " ".join(f"--from-file={old.name}={new}" for old, new in pairs)
         raise Misconfigured(
-            f"{error}. Is it a Kubernetes secret? Then: kubectl create secret generic superfacility {from_files} "
+            f"{error}. Is it a Kubernetes secret? Then: kubectl create secret generic superfacility "
+            f"--from-file={used.client_id_file.name}={offered.client_id_file} "
+            f"--from-file={used.client_key_file.name}={offered.client_key_file} "
             "--dry-run=client -o yaml | kubectl apply -f -"
         ) from None
     raise Misconfigured(f"machine.{machine}: client_id_file and client_key_file are not in the same directory")
 
 
-async def _tried(loaded: site.Site, machine: str, client_id_file: Path, key_file: Path) -> str:
-    """When the client ends, in words, once it has bought a token. Refused when it does not serve."""
-    # The API's client is loaded only here: other commands do without it.
-    from libs.slurm import account, endpoint
-    from libs.slurm.access import ApiClientKey
-
-    secret_file.read_secret(key_file, "client key", private=True)
-    key = ApiClientKey(client_id_file=client_id_file, client_key_file=key_file)
-    before = key.stamp()
-    whole_rate = 1.0
-    tried = await account.tried(msgspec.structs.replace(endpoint.unchecked(loaded, machine, whole_rate), key=key))
-    if key.stamp() != before:
-        raise Refused(f"{client_id_file} or {key_file} changed while it was tried; try again")
+def _end(tried: "TriedClient") -> str:
     if tried.ends_at is None:
         return f"its end is not known: {tried.unknown_because}"
     left_h = (tried.ends_at - clock.now()).total_seconds() / 3600

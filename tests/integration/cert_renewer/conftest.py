@@ -85,6 +85,7 @@ def place(world: World, facility: Facility, tmp_path: Path) -> Place:
     found.tables["machine"]["perlmutter"] |= {
         "api_url": facility.ready["api_base_url"],
         "token_url": facility.ready["token_url"],
+        "requests_per_s": 500.0,
     }
     found.tables["credentials"]["client_check_interval_s"] = 1.0
     return found
