@@ -107,7 +107,7 @@ MUTANTS = {
         "tests/unit/runtime/test_reconcile.py::test_transient_goes_on_permanent_ends",
     ),
     "7 the ring is bounded": (
-        "services/monitoring_relay/batches.py", "while self.size_bytes > self._limit_bytes and", "while False and",
+        "services/monitoring_relay/ring.py", "while self.size_bytes > self._limit_bytes and", "while False and",
         "tests/unit/monitoring_relay/test_ring.py",
     ),
     "8 an intent without an outcome is not forgotten": (

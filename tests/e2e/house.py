@@ -121,6 +121,14 @@ class House:
                 raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
             time.sleep(0.1)
 
+    def wait_installed(self, timeout_s: float = 20.0) -> None:
+        """Wait until cert_renewer has installed the first host certificate, which others need at their start."""
+        deadline = time.monotonic() + timeout_s
+        while not (self.folder / ".config" / "host_certificate" / "current").exists():
+            if self.processes_of[subjects.CERT_RENEWER].poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"no host certificate is installed: {self.not_ready(subjects.CERT_RENEWER)}")
+            time.sleep(0.02)
+
     def metric(self, service: str, name: str) -> int:
         """A counter of a service, summed over its labels; 0 while it has not counted."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
@@ -195,8 +203,12 @@ def standing(
         command = [sys.executable, "-m", "services.operator_console.cli", "bus", "init", "--url", nats.url]
         subprocess.run(command, cwd=processes.REPOSITORY, check=True, stdout=subprocess.DEVNULL, timeout=30)
         stack.callback(_stop_services, house)
+        if subjects.CERT_RENEWER in services:
+            house.start_service(subjects.CERT_RENEWER)
+            house.wait_installed()
         for service in services:
-            house.start_service(service)
+            if service != subjects.CERT_RENEWER:
+                house.start_service(service)
         house.wait_ready()
         yield house
 

@@ -40,6 +40,9 @@ from libs.events.messages.node import (
     NodeCleared,
     NodeSuspected,
 )
+from libs.events.messages.site_config import (
+    SiteConfigObserved,
+)
 from libs.events.messages.submission import (
     DecisionInputs,
     Submission,
@@ -89,6 +92,7 @@ __all__ = [
     "NodeSuspected",
     "Outage",
     "Probe",
+    "SiteConfigObserved",
     "Submission",
     "SubmissionAbandoned",
     "SubmissionAccepted",

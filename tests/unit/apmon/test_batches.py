@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.apmon import batches
 from libs.runtime.errors import Malformed
-from services.monitoring_relay import batches
 
 RECEIVED = st.builds(
     batches.Received,

@@ -1,4 +1,4 @@
-"""The ApMon codec: recorded datagrams read as indexed, nothing makes it raise, our own reports read back."""
+"""The ApMon codec: recorded datagrams read as indexed, nothing makes it raise."""
 
 import json
 import math
@@ -10,16 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.runtime.errors import Misconfigured
-from services.monitoring_relay import apmon
+from libs.apmon import datagram
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "apmon"
 CASES: list[dict[str, Any]] = [c for c in json.loads((VECTORS / "index.json").read_text())["vectors"] if c["file"]]
 BODIES = [(VECTORS / case["file"]).read_bytes() for case in CASES]
 HEADER = b"\0\0\0\x0bv:2.2.9_jp:\0" + b"\0\0\0\1" * 2
-INT32 = st.integers(-(2**31), 2**31 - 1)
-TEXT = st.text(max_size=40)
-VALUES = st.dictionaries(TEXT, st.none() | TEXT | st.integers() | st.floats() | st.booleans(), max_size=40)
 
 
 def plain(value: str | int | float) -> str | int | float:
@@ -30,7 +26,7 @@ def plain(value: str | int | float) -> str | int | float:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
 def test_recorded_datagrams_read_as_indexed(case: dict[str, Any]) -> None:
     """Every recorded datagram reads to exactly the fields and parameters of the index."""
-    found = apmon.decode((VECTORS / case["file"]).read_bytes())
+    found = datagram.decode((VECTORS / case["file"]).read_bytes())
     want = case["decoded"]
     assert found.ok is want["ok"], found.error
     assert [[p.name, int(p.type), plain(p.value)] for p in found.parameters] == want["params"]
@@ -66,7 +62,7 @@ def test_recorded_datagrams_read_as_indexed(case: dict[str, Any]) -> None:
 )
 def test_the_error_names_the_fault(body: bytes, error: str) -> None:
     """A broken datagram's error says where reading stopped and why."""
-    found = apmon.decode(body)
+    found = datagram.decode(body)
     assert not found.ok
     assert not found.salvaged
     assert error in str(found.error)
@@ -74,12 +70,12 @@ def test_the_error_names_the_fault(body: bytes, error: str) -> None:
 
 def test_no_error_quotes_the_header() -> None:
     """A header that cannot be read stays out of the error: it may hold a password."""
-    assert "s3cret" not in str(apmon.decode(b"\0\0\0\x0cv:2.xp:s3cret"[:16]).error)
+    assert "s3cret" not in str(datagram.decode(b"\0\0\0\x0cv:2.xp:s3cret"[:16]).error)
 
 
 def test_a_version_of_one_number_has_no_sequence() -> None:
     """A version without a minor number reads as <major>.0, and its trailing bytes are no timestamp."""
-    found = apmon.decode(b"\0\0\0\5v:1p:\0\0\0\0\0\0\1c\0\0\0\0\0\0\1n\0\0\0\0\0\0\0" + b"\0\0\0\7")
+    found = datagram.decode(b"\0\0\0\5v:1p:\0\0\0\0\0\0\1c\0\0\0\0\0\0\1n\0\0\0\0\0\0\0" + b"\0\0\0\7")
     assert (found.ok, found.version, found.sequence, found.timestamp_s) == (True, "1", None, None)
     assert found.trailing_bytes == 4
 
@@ -87,7 +83,7 @@ def test_a_version_of_one_number_has_no_sequence() -> None:
 @given(st.binary(max_size=2000))
 def test_random_bytes_give_a_result(body: bytes) -> None:
     """Random bytes never raise, and nothing is read that was not there."""
-    assert_bounded(apmon.decode(body), body)
+    assert_bounded(datagram.decode(body), body)
 
 
 @given(st.sampled_from([b for b in BODIES if len(b) < 1500]), st.integers(0, 2**32), st.integers(1, 8))
@@ -106,72 +102,12 @@ def test_mutated_datagrams_give_a_result(body: bytes, seed: int, changes: int) -
                 del mutated[place:]
             case _:
                 mutated[place:place] = mutated[:place][-64:]
-    assert_bounded(apmon.decode(bytes(mutated)), bytes(mutated))
+    assert_bounded(datagram.decode(bytes(mutated)), bytes(mutated))
 
 
-def assert_bounded(found: apmon.Datagram, body: bytes) -> None:
+def assert_bounded(found: datagram.Datagram, body: bytes) -> None:
     """No more parameters and text than the bytes can hold."""
     assert 12 * len(found.parameters) <= len(body)
     assert sum(len(p.name) + (len(p.value) if isinstance(p.value, str) else 0) for p in found.parameters) <= len(body)
     assert found.ok or found.error
     assert 0 <= found.trailing_bytes <= len(body)
-
-
-@given(st.tuples(TEXT, TEXT, TEXT), VALUES, INT32, st.integers(1, apmon.LAST_SEQUENCE))
-def test_reports_read_back(names: tuple[str, str, str], values: dict[str, Any], instance: int, sequence: int) -> None:
-    """What encode writes, decode reads back: bounded datagrams, sequences in a row, only known values, in order."""
-    cluster, node, password = names
-    datagrams = apmon.encode(cluster, node, values, instance=instance, sequence=sequence, password=password)
-    found = [apmon.decode(datagram) for datagram in datagrams]
-    assert all(len(datagram) <= apmon.MAX_REPORT_BYTES for datagram in datagrams)
-    assert all(one.ok and one.parameters and one.trailing_bytes == 0 for one in found)
-    for one in found:
-        assert (one.cluster, one.node, one.password, one.instance) == (cluster, node, password, instance)
-    for place, one in enumerate(found):
-        assert one.sequence == apmon.following_sequence(sequence, place)
-    sent = [parameter for one in found for parameter in one.parameters]
-    assert [p.name for p in sent] == [name for name, value in values.items() if known(name, value)]
-    for parameter in sent:
-        value = values[parameter.name]
-        assert parameter.value == (float(value) if parameter.type is apmon.XdrType.REAL64 else value)
-
-
-def known(name: str, value: Any) -> bool:
-    """Whether MonALISA has a word for this value."""
-    blanks = "".join(map(chr, range(33)))
-    if not name.strip(blanks):
-        return False
-    if isinstance(value, str):
-        return bool(value.strip(blanks))
-    return value is not None and (isinstance(value, int) or math.isfinite(value))
-
-
-def test_numbers_take_the_smallest_right_type() -> None:
-    """Whole numbers are INT32 while they fit, then REAL64; what is too large for both is left out."""
-    values = {"edge": 2**31 - 1, "over": 2**31, "half": 0.5, "huge": 2**1024, "yes": True}
-    (datagram,) = apmon.encode("C", "n", values, instance=1, sequence=1)
-    types = {p.name: p.type.name for p in apmon.decode(datagram).parameters}
-    assert types == {"edge": "INT32", "over": "REAL64", "half": "REAL64", "yes": "INT32"}
-
-
-def test_text_is_cut_between_characters() -> None:
-    """A long text is cut to its bound without breaking a character; one that becomes blank is left out."""
-    (datagram,) = apmon.encode("C", "n", {"error": "x" + "é" * 500}, instance=1, sequence=1)
-    (parameter,) = apmon.decode(datagram).parameters
-    assert parameter.value == "x" + "é" * 255
-    assert apmon.encode("C", "n", {"error": " " * 600 + "x"}, instance=1, sequence=1) == []
-
-
-def test_many_values_are_split() -> None:
-    """Values that exceed one datagram are spread over datagrams with consecutive sequence numbers."""
-    values = {f"parameter_{number:03}": number for number in range(200)}
-    datagrams = apmon.encode("C", "n", values, instance=1, sequence=apmon.LAST_SEQUENCE)
-    assert len(datagrams) > 3
-    sequences = [apmon.decode(datagram).sequence for datagram in datagrams]
-    assert sequences == [apmon.LAST_SEQUENCE, *range(1, len(datagrams))]
-
-
-def test_names_that_leave_no_room_are_refused() -> None:
-    """A cluster name so long that no value fits is a configuration error, not a fragmented datagram."""
-    with pytest.raises(Misconfigured, match="shorten the names"):
-        apmon.encode("C" * 1400, "n", {"a": 1}, instance=1, sequence=1)
