@@ -15,7 +15,7 @@ import msgspec
 
 from libs.runtime import clock
 from libs.runtime.errors import Malformed, Misconfigured, NacreError, RateLimited
-from libs.slurm import replies, rows
+from libs.slurm import cut_lists, replies, rows
 from libs.slurm.access import ApiClientKey
 from libs.slurm.outcomes import Accepted, Outcome, Refusal, RefusalKind, Unclear, read_failure
 from libs.slurm.rate import RateShare
@@ -31,14 +31,16 @@ _TASK_POLL_LONGEST_S = 5.0
 # A task that the API does not know may only be not known yet; so often in a row, it has vanished.
 _VANISHED_AFTER = 3
 _FAULTS_NAMED = 3
+# Questions for the rest of cut task lists, per listing.
+_ASKED_FOR_CUT_LISTS = 20
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One machine behind one API: where, as whom, and the bounds. `time_zone` is the machine's (zoneinfo name).
 
-    `rows_limit`: rows asked for at once; as many rows back means that there may be more. `task_poll_s` is the first
-    pause before looking at a submission's task (they grow), `task_patience_s` how long it is followed before the
-    outcome counts as unclear.
+    `rows_limit`: rows asked for at once; as many rows back means that there may be more. `max_array_size`: Slurm's
+    MaxArraySize, below which every array task's index is. `task_poll_s` is the first pause before looking at a
+    submission's task (they grow), `task_patience_s` how long it is followed before the outcome counts as unclear.
     """
 
     machine: str
@@ -49,6 +51,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str = "UTC"
     rate_per_s: float = 1.0
     rows_limit: int = 20_000
+    max_array_size: int = 1001
     task_poll_s: float = 1.0
     task_patience_s: float = 120.0
     bounds: Bounds = Bounds()
@@ -112,7 +115,8 @@ class SuperfacilityClient:
     async def listing(self, user: str, *, names: Iterable[str] = ()) -> Listing:
         """squeue of all live batch jobs of `user`, or of those with such names; uncached.
 
-        A failure raises, it never lists nothing. Without names it is one request, whatever the number of jobs.
+        A failure raises, it never lists nothing. Without names it is one request, whatever the number of jobs; a task
+        list that Slurm cut short is asked for task by task, in at most 20 more.
         """
         return await self._ask_in_parts([f"user={user}"], "name", list(names), user, sacct=False)
 
@@ -157,24 +161,53 @@ class SuperfacilityClient:
         )
 
     async def _ask(self, kwargs: list[str], user: str, *, sacct: bool) -> Listing:
+        listed_at = clock.now()
+        parsed = await self._rows(kwargs, sacct=sacct)
+        faults = list(parsed.faults)
+        mine = [row for row in parsed.jobs if row.user == user]
+        if faults and not sacct and _only_cut(parsed):
+            mine, faults = await self._made_whole(mine, user)
+        return Listing(rows=tuple(mine), complete=not faults, why_not=_shortened(faults), listed_at=listed_at)
+
+    async def _rows(self, kwargs: list[str], *, sacct: bool) -> rows.Parsed:
         program = "sacct" if sacct else "squeue"
         limit = self._endpoint.rows_limit
-        listed_at = clock.now()
         body = await self._api.get(
             self._jobs_path(),
             {"index": 0, "limit": limit, "sacct": str(sacct).lower(), "cached": "false", "kwargs": kwargs},
         )
         raw = replies.queue_rows(body, program)
         parsed = (rows.parse_sacct if sacct else rows.parse_squeue)(raw, self._zone)
-        faults = list(parsed.faults)
         if len(raw) >= limit:
-            faults.insert(0, f"{program} gave {len(raw)} rows, as many as asked for: there may be more")
-        return Listing(
-            rows=tuple(row for row in parsed.jobs if row.user == user),
-            complete=not faults,
-            why_not=_shortened(faults),
-            listed_at=listed_at,
-        )
+            more = f"{program} gave {len(raw)} rows, as many as asked for: there may be more"
+            return msgspec.structs.replace(parsed, faults=(more, *parsed.faults))
+        return parsed
+
+    async def _made_whole(self, jobs: list[rows.BatchJob], user: str) -> tuple[list[rows.BatchJob], list[str]]:
+        """Rows with every cut task list made whole, and the faults that are left."""
+        whole: list[rows.BatchJob] = []
+        faults: list[str] = []
+        left = _ASKED_FOR_CUT_LISTS
+        for job in jobs:
+            if job.indices is not None:
+                whole.append(job)
+                continue
+            search = cut_lists.begun(job, jobs)
+            while left and (tasks := cut_lists.next_tasks(search, self._endpoint.max_array_size)):
+                left -= 1
+                ids = f"jobid={cut_lists.job_ids(search, tasks)}"
+                answer = await self._rows([f"user={user}", ids], sacct=False)
+                if not _only_cut(answer):
+                    return jobs, [f"squeue row {job.array_job_id}: its cut task list: {answer.faults[0]}"]
+                search = cut_lists.continued(search, tasks, answer.jobs)
+            if cut_lists.next_tasks(search, self._endpoint.max_array_size):
+                faults.append(
+                    f"squeue row {job.array_job_id}: its task list was cut, and the rest is too long to ask for"
+                )
+                whole.append(job)
+            else:
+                whole += cut_lists.made_whole(search)
+        return whole, faults
 
     async def _effect(
         self, method: str, path: str, form: dict[str, str] | None = None, cancelling: str = ""
@@ -219,6 +252,11 @@ class SuperfacilityClient:
                 return outcome
             unknown_in_a_row, trouble = 0, "it still runs"
         return Unclear(why=f"{path}: not seen to end in {self._endpoint.task_patience_s:.0f} s: {trouble}")
+
+
+def _only_cut(parsed: rows.Parsed) -> bool:
+    """Whether cut task lists are all that is wrong with the rows."""
+    return len(parsed.faults) == sum(row.indices is None for row in parsed.jobs)
 
 
 def _shortened(faults: list[str]) -> str:
