@@ -19,6 +19,7 @@ from libs.slurm import cut_lists, replies, rows
 from libs.slurm.access import ApiClientKey
 from libs.slurm.outcomes import Accepted, Outcome, Refusal, RefusalKind, Unclear, read_failure
 from libs.slurm.rate import RateShare
+from libs.slurm.tally import Seen
 from libs.slurm.transport import NOT_AUTHENTICATED, Answer, AnswerLost, ApiTransport, Bounds, NotFound, http_client
 
 __all__ = ["Accepted", "Endpoint", "Listing", "Refusal", "SuperfacilityClient", "Unclear", "connected"]
@@ -95,6 +96,10 @@ class SuperfacilityClient:
             share=RateShare(endpoint.rate_per_s),
             bounds=endpoint.bounds,
         )
+
+    def seen(self) -> Seen:
+        """What the API has been like lately, as seen from here."""
+        return self._api.tally.seen(asyncio.get_running_loop().time())
 
     async def submit(self, script: str) -> Outcome:
         """sbatch this script: one POST, never repeated, then its task followed. Unclear when anything was lost.
@@ -176,7 +181,11 @@ class SuperfacilityClient:
             self._jobs_path(),
             {"index": 0, "limit": limit, "sacct": str(sacct).lower(), "cached": "false", "kwargs": kwargs},
         )
-        raw = replies.queue_rows(body, program)
+        try:
+            raw = replies.queue_rows(body, program)
+        except NacreError:
+            self._api.tally.said_an_error("an error in HTTP 200")
+            raise
         parsed = (rows.parse_sacct if sacct else rows.parse_squeue)(raw, self._zone)
         if len(raw) >= limit:
             more = f"{program} gave {len(raw)} rows, as many as asked for: there may be more"

@@ -16,6 +16,7 @@ from libs.runtime import clock
 from libs.runtime.errors import Malformed, Misconfigured, Overloaded, RateLimited, Refused, Unreachable
 from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, TokenCache
 from libs.slurm.rate import RateShare
+from libs.slurm.tally import Tally
 
 Params = Mapping[str, str | int | Sequence[str]]
 
@@ -35,6 +36,9 @@ class AnswerLost(Unreachable):
 
 class NotFound(Refused):
     """HTTP 404: the API knows no such thing (any more)."""
+
+
+_KINDS = {AnswerLost: "answer lost", Malformed: "answer too large"}
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +89,7 @@ class ApiTransport:
         self._bounds = bounds
         self._places = asyncio.Semaphore(bounds.concurrency)
         self._tokens = TokenCache(self._buy_token)
+        self.tally = Tally()
 
     async def get(self, path: str, params: Params | None = None, *, signed: bool = True) -> bytes:
         """The body of a 2xx answer to a read. A 401 or 403 buys one new token and asks once more.
@@ -153,6 +158,18 @@ class ApiTransport:
         return answer
 
     async def _exchange(self, request: httpx.Request) -> Answer:
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        try:
+            answer = await self._exchanged(request)
+        except (Unreachable, Malformed) as error:
+            self.tally.failed(loop.time(), _KINDS.get(type(error), "no connection"))
+            raise
+        failure = "" if httpx.codes.is_success(answer.status) else f"HTTP {answer.status}"
+        self.tally.answered(loop.time(), loop.time() - asked_s, failure)
+        return answer
+
+    async def _exchanged(self, request: httpx.Request) -> Answer:
         where = f"{request.method} {request.url.path}"
         body = bytearray()
         try:
