@@ -43,6 +43,7 @@ class Context:
     site: site_file.Site
     nats_url: str
     options: argparse.Namespace
+    environment: site_file.Environment = field(default_factory=site_file.Environment)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     health: Health = field(default_factory=Health)
 
@@ -103,6 +104,7 @@ def run(
             site=site,
             nats_url=environment.nats_url or site.bus.url,
             options=options,
+            environment=environment,
         )
         listen = environment.http_listen or site.telemetry.http_listen
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

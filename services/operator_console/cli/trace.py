@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.bus import connection
+from libs.bus.login import Login
 from libs.events import subjects
 from libs.events.rows import PREFIX
 from libs.runtime import site
@@ -28,10 +29,7 @@ BEFORE = timedelta(minutes=10)
 @click.option("--json", "as_json", is_flag=True, help="one JSON object instead of a table")
 def trace(agent: str, journal: Path | None, url: str | None, as_json: bool) -> None:
     """What happened to AGENT (<submission>.<array index>): demand, decision, submission, batch job, verdict."""
-    if journal is not None:
-        recorded = read_journal(journal)
-    else:
-        recorded = asyncio.run(_from_bus(url or site.environment().nats_url or site.Bus().url, agent))
+    recorded = read_journal(journal) if journal is not None else asyncio.run(_from_bus(url, agent))
     found = timeline(recorded, agent)
     if not found.steps:
         raise Refused(f"nothing names {agent}; agents are <submission>.<array index>, see the bucket job_agents")
@@ -49,14 +47,17 @@ def read_journal(path: Path) -> list[Recorded]:
         raise Malformed(f"journal {path} cannot be read: {error}") from error
 
 
-async def _from_bus(url: str, agent: str) -> list[Recorded]:
+async def _from_bus(url: str | None, agent: str) -> list[Recorded]:
     """The logs since shortly before the submission was made, whose name holds that instant."""
     stamp = re.search(r"-(\d{8}t\d{6})-", agent)
     if stamp is None:
         raise Refused(f"{agent} is no job agent: its name is nacre-<ce>-<instant>-<random>.<array index>")
     since = datetime.strptime(stamp[1], "%Y%m%dt%H%M%S").replace(tzinfo=UTC) - BEFORE
     recorded = []
-    async with connection.connected(url, "operator_console/trace", Health(), patience_s=5.0) as bus:
+    environment = site.environment()
+    url = url or environment.nats_url or site.Bus().url
+    login = Login.of(environment)
+    async with connection.connected(url, "operator_console/trace", Health(), login=login, patience_s=5.0) as bus:
         for stream in (subjects.SUBMISSIONS, subjects.JOB_AGENTS):
             async for seen in bus.history(stream, f"{PREFIX}.>", since):
                 recorded.append(Recorded(subject=seen.subject, trace=seen.trace, body=msgspec.Raw(seen.body)))
