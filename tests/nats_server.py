@@ -33,7 +33,7 @@ class NatsServer:
         configuration = self._store / "nats.conf"
         self._store.mkdir(parents=True, exist_ok=True)
         configuration.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}", max_mem: 512MB, max_file: 2GB, '
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}", max_mem: 512MB, max_file: 3GB, '
             "sync_interval: always }\n" + self._guards()
         )
         self._process = subprocess.Popen([program(), "-c", configuration], stderr=subprocess.DEVNULL)

@@ -204,7 +204,38 @@ JOB_AGENTS_BUCKET = Bucket(
     readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     key="<submission>.<array index>",
     meaning="what became of each job agent",
-    max_bytes=256 << 20,
+    max_bytes=512 << 20,
+)
+AGENT_DAYS_BUCKET = Bucket(
+    name="agent_days",
+    record=messages.AgentDay,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<ce>.<day>",
+    meaning="finished job agents in daily summaries, which stay",
+    max_bytes=16 << 20,
+)
+AGENT_MAP_BUCKET = Bucket(
+    name="agent_map",
+    record=messages.AgentMap,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<ce>.<day>.<number>",
+    meaning="which agent was which Slurm job on which node, and its ALICE job ids",
+    max_bytes=1 << 30,
+    ttl_s=180 * 86400,
+    forgets=True,
+)
+AGENT_LOGS_BUCKET = Bucket(
+    name="agent_logs",
+    record=messages.AgentLog,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<submission>.<array index>",
+    meaning="head and tail of what failed job agents wrote, redacted",
+    max_bytes=128 << 20,
+    ttl_s=30 * 86400,
+    forgets=True,
 )
 CONTROL_BUCKET = Bucket(
     name="control",
@@ -225,4 +256,12 @@ LEASES_BUCKET = Bucket(
     max_bytes=1 << 20,
     ttl_s=6,
 )
-BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, CONTROL_BUCKET, LEASES_BUCKET)
+BUCKETS: tuple[Bucket[Any], ...] = (
+    SUBMISSIONS_BUCKET,
+    JOB_AGENTS_BUCKET,
+    AGENT_DAYS_BUCKET,
+    AGENT_MAP_BUCKET,
+    AGENT_LOGS_BUCKET,
+    CONTROL_BUCKET,
+    LEASES_BUCKET,
+)

@@ -21,12 +21,21 @@ from libs.events.messages.event import (
 )
 from libs.events.messages.facility import (
     Allocation,
+    ApiSeen,
     FacilityObserved,
     FacilityStatus,
     Outage,
 )
+from libs.events.messages.history import (
+    AgentDay,
+    AgentLog,
+    AgentMap,
+    Finished,
+)
 from libs.events.messages.job_agent import (
+    Activity,
     AgentState,
+    Ending,
     JobAgent,
     JobAgentChanged,
 )
@@ -65,8 +74,13 @@ from libs.events.messages.wish import (
 )
 
 __all__ = [
+    "Activity",
+    "AgentDay",
+    "AgentLog",
+    "AgentMap",
     "AgentState",
     "Allocation",
+    "ApiSeen",
     "BatchQueueObserved",
     "Bound",
     "Cancel",
@@ -77,10 +91,12 @@ __all__ = [
     "DecisionInputs",
     "DemandObserved",
     "Drain",
+    "Ending",
     "Event",
     "FacilityObserved",
     "FacilityStatus",
     "FetchLog",
+    "Finished",
     "JobAgent",
     "JobAgentChanged",
     "Lease",

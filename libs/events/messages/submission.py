@@ -98,6 +98,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """Record of one submission in the bucket `submissions`, under its name. `why` explains the last state.
 
     `traceparent` is the W3C context of the decision that made it: the tracker links its verdicts to it.
+    `agents_per_job`: how many agents each batch job of the array holds, one per node; `agents` counts them all.
     """
 
     name: str
@@ -114,3 +115,4 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str | None = None
     why: str = ""
     traceparent: str = ""
+    agents_per_job: int = 1
