@@ -81,6 +81,7 @@ SUBMISSION_UNCLEAR = _submission("unclear", messages.SubmissionUnclear, "the ans
 SUBMISSION_ADOPTED = _submission("adopted", messages.SubmissionAdopted, "found in a listing by its name")
 SUBMISSION_ABANDONED = _submission("abandoned", messages.SubmissionAbandoned, "never executed, or void")
 SUBMISSION_FORGOTTEN = _submission("forgotten", messages.SubmissionForgotten, "acknowledged, then lost by Slurm")
+SUBMISSION_WITHDRAWN = _submission("withdrawn", messages.SubmissionWithdrawn, "queued agents of it were cancelled")
 SUBMISSION_DECIDED = _submission("decided", messages.SubmissionDecided, "the journal of decisions")
 
 JOB_AGENT_CHANGED = Topic(
@@ -177,6 +178,7 @@ TOPICS: tuple[Topic[Any], ...] = (
     SUBMISSION_ADOPTED,
     SUBMISSION_ABANDONED,
     SUBMISSION_FORGOTTEN,
+    SUBMISSION_WITHDRAWN,
     SUBMISSION_DECIDED,
     JOB_AGENT_CHANGED,
     NODE_SUSPECTED,
@@ -197,12 +199,21 @@ SUBMISSIONS_BUCKET = Bucket(
     meaning="every submission that may still have a batch job, or had one lately",
     max_bytes=64 << 20,
 )
+STANDINGS_BUCKET = Bucket(
+    name="standings",
+    record=messages.CeStanding,
+    writers=(SLURM_SUBMITTER,),
+    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    key="<CE>",
+    meaning="of each CE, since when all its submissions are on record, and the agent command that is proven",
+    max_bytes=1 << 20,
+)
 JOB_AGENTS_BUCKET = Bucket(
     name="job_agents",
     record=messages.JobAgent,
     writers=(STATUS_TRACKER,),
     readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
-    key="<submission>.<array index>",
+    key="<submission>.<array index>[.<node rank>]",
     meaning="what became of each job agent",
     max_bytes=256 << 20,
 )
@@ -225,4 +236,10 @@ LEASES_BUCKET = Bucket(
     max_bytes=1 << 20,
     ttl_s=6,
 )
-BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, CONTROL_BUCKET, LEASES_BUCKET)
+BUCKETS: tuple[Bucket[Any], ...] = (
+    SUBMISSIONS_BUCKET,
+    STANDINGS_BUCKET,
+    JOB_AGENTS_BUCKET,
+    CONTROL_BUCKET,
+    LEASES_BUCKET,
+)

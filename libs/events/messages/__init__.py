@@ -40,8 +40,13 @@ from libs.events.messages.node import (
     NodeCleared,
     NodeSuspected,
 )
+from libs.events.messages.standing import (
+    CeStanding,
+    Recipe,
+)
 from libs.events.messages.submission import (
     DecisionInputs,
+    Purpose,
     Submission,
     SubmissionAbandoned,
     SubmissionAccepted,
@@ -53,6 +58,7 @@ from libs.events.messages.submission import (
     SubmissionRefused,
     SubmissionState,
     SubmissionUnclear,
+    SubmissionWithdrawn,
 )
 from libs.events.messages.wish import (
     Bound,
@@ -70,6 +76,7 @@ __all__ = [
     "BatchQueueObserved",
     "Bound",
     "Cancel",
+    "CeStanding",
     "CentralLimits",
     "Credential",
     "CredentialObserved",
@@ -89,6 +96,8 @@ __all__ = [
     "NodeSuspected",
     "Outage",
     "Probe",
+    "Purpose",
+    "Recipe",
     "Submission",
     "SubmissionAbandoned",
     "SubmissionAccepted",
@@ -100,6 +109,7 @@ __all__ = [
     "SubmissionRefused",
     "SubmissionState",
     "SubmissionUnclear",
+    "SubmissionWithdrawn",
     "Wish",
     "WishFulfilled",
 ]
