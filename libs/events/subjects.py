@@ -81,6 +81,7 @@ SUBMISSION_UNCLEAR = _submission("unclear", messages.SubmissionUnclear, "the ans
 SUBMISSION_ADOPTED = _submission("adopted", messages.SubmissionAdopted, "found in a listing by its name")
 SUBMISSION_ABANDONED = _submission("abandoned", messages.SubmissionAbandoned, "never executed, or void")
 SUBMISSION_FORGOTTEN = _submission("forgotten", messages.SubmissionForgotten, "acknowledged, then lost by Slurm")
+SUBMISSION_WITHDRAWN = _submission("withdrawn", messages.SubmissionWithdrawn, "queued agents of it were cancelled")
 SUBMISSION_DECIDED = _submission("decided", messages.SubmissionDecided, "the journal of decisions")
 
 JOB_AGENT_CHANGED = Topic(
@@ -177,6 +178,7 @@ TOPICS: tuple[Topic[Any], ...] = (
     SUBMISSION_ADOPTED,
     SUBMISSION_ABANDONED,
     SUBMISSION_FORGOTTEN,
+    SUBMISSION_WITHDRAWN,
     SUBMISSION_DECIDED,
     JOB_AGENT_CHANGED,
     NODE_SUSPECTED,
@@ -197,12 +199,21 @@ SUBMISSIONS_BUCKET = Bucket(
     meaning="every submission that may still have a batch job, or had one lately",
     max_bytes=64 << 20,
 )
+STANDINGS_BUCKET = Bucket(
+    name="standings",
+    record=messages.CeStanding,
+    writers=(SLURM_SUBMITTER,),
+    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    key="<CE>",
+    meaning="of each CE, since when all its submissions are on record, and the agent command that is proven",
+    max_bytes=1 << 20,
+)
 JOB_AGENTS_BUCKET = Bucket(
     name="job_agents",
     record=messages.JobAgent,
     writers=(STATUS_TRACKER,),
     readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
-    key="<submission>.<array index>",
+    key="<submission>.<array index>[.<node rank>]",
     meaning="what became of each job agent",
     max_bytes=512 << 20,
 )
@@ -231,7 +242,7 @@ AGENT_LOGS_BUCKET = Bucket(
     record=messages.AgentLog,
     writers=(STATUS_TRACKER,),
     readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
-    key="<submission>.<array index>",
+    key="<submission>.<array index>[.<node rank>]",
     meaning="head and tail of what failed job agents wrote, redacted",
     max_bytes=128 << 20,
     ttl_s=30 * 86400,
@@ -258,6 +269,7 @@ LEASES_BUCKET = Bucket(
 )
 BUCKETS: tuple[Bucket[Any], ...] = (
     SUBMISSIONS_BUCKET,
+    STANDINGS_BUCKET,
     JOB_AGENTS_BUCKET,
     AGENT_DAYS_BUCKET,
     AGENT_MAP_BUCKET,

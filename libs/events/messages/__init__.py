@@ -49,8 +49,13 @@ from libs.events.messages.node import (
     NodeCleared,
     NodeSuspected,
 )
+from libs.events.messages.standing import (
+    CeStanding,
+    Recipe,
+)
 from libs.events.messages.submission import (
     DecisionInputs,
+    Purpose,
     Submission,
     SubmissionAbandoned,
     SubmissionAccepted,
@@ -62,6 +67,7 @@ from libs.events.messages.submission import (
     SubmissionRefused,
     SubmissionState,
     SubmissionUnclear,
+    SubmissionWithdrawn,
 )
 from libs.events.messages.wish import (
     Bound,
@@ -84,6 +90,7 @@ __all__ = [
     "BatchQueueObserved",
     "Bound",
     "Cancel",
+    "CeStanding",
     "CentralLimits",
     "Credential",
     "CredentialObserved",
@@ -105,6 +112,8 @@ __all__ = [
     "NodeSuspected",
     "Outage",
     "Probe",
+    "Purpose",
+    "Recipe",
     "Submission",
     "SubmissionAbandoned",
     "SubmissionAccepted",
@@ -116,6 +125,7 @@ __all__ = [
     "SubmissionRefused",
     "SubmissionState",
     "SubmissionUnclear",
+    "SubmissionWithdrawn",
     "Wish",
     "WishFulfilled",
 ]
