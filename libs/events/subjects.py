@@ -101,7 +101,7 @@ NODE_SUSPECTED = Topic(
     scope="machine",
     stream=NODES,
     writer=STATUS_TRACKER,
-    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="job agents fail early or stay silent on a node: avoid it for a while",
 )
 NODE_CLEARED = Topic(
@@ -111,7 +111,7 @@ NODE_CLEARED = Topic(
     scope="machine",
     stream=NODES,
     writer=STATUS_TRACKER,
-    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="a suspected node is believed again",
 )
 WISH_FULFILLED = Topic(

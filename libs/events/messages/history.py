@@ -11,7 +11,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One finished job agent in a line of the map; its key is `<submission>.<index>[.<rank>]`.
 
     `job_id` is Slurm's, with the array index; `node` its node, or several in Slurm's form; instants in unix seconds,
-    None where Slurm had none; `grid_jobs` the ALICE job ids that it is known to have run.
+    None where Slurm had none; `grid_jobs` the ALICE job ids that it is known to have run, `grid_jobs_total` how many.
+    `working_hours`, of its node hours, is None when no datagram of it came.
     """
 
     agent: str
@@ -23,6 +24,9 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     ending: Ending
     exit_code: int | None
     run: int
+    node_hours: float | None
+    working_hours: float | None
+    grid_jobs_total: int
     grid_jobs: list[int]
 
 

@@ -24,6 +24,8 @@ Ending = Literal[
     "preempted",
     "no_cvmfs",
     "no_token",
+    "no_java",
+    "no_directory",
     "void",
     "forgotten",
     "revoked",

@@ -1,0 +1,1 @@
+"""Fetch what failed agents wrote, and what an operator wishes to see, into the bucket `agent_logs`."""
