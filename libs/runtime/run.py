@@ -19,13 +19,10 @@ import uvloop
 
 from libs.runtime import http_port, logs, telemetry
 from libs.runtime import site as site_file
-from libs.runtime.errors import Malformed, Misconfigured, NacreError, Refused, Transient
+from libs.runtime.errors import Misconfigured, NacreError
+from libs.runtime.exit_codes import EXIT_USAGE, exit_code
 from libs.runtime.health import Health
 
-EXIT_USAGE = 64
-EXIT_UNREACHABLE = 69
-EXIT_REFUSED = 77
-EXIT_MISCONFIGURED = 78
 DRAIN_S = 20.0
 
 log = logging.getLogger(__name__)
@@ -162,14 +159,3 @@ def _leaves(group: BaseExceptionGroup[NacreError]) -> list[NacreError]:
         else:
             found.append(error)
     return found
-
-
-def exit_code(error: NacreError) -> int:
-    """The exit code that tells an orchestrator what kind of failure it was."""
-    if isinstance(error, Misconfigured):
-        return EXIT_MISCONFIGURED
-    if isinstance(error, Refused | Malformed):
-        return EXIT_REFUSED
-    if isinstance(error, Transient):
-        return EXIT_UNREACHABLE
-    return 1
