@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from libs.runtime import clock
+from libs.runtime.errors import Misconfigured
 from libs.runtime.site import Site
 from libs.slurm.access import ApiClientKey
 from libs.slurm.superfacility import Endpoint
@@ -16,6 +17,8 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
     later it is a renewal under way that waiting mends.
     """
     table = site.machine[machine]
+    if table.client_id_file is None or table.client_key_file is None:
+        raise Misconfigured(f"machine.{machine}: flavour {table.flavour} needs client_id_file and client_key_file")
     endpoint = Endpoint(
         machine=machine,
         api_url=table.api_url,

@@ -15,10 +15,12 @@ import msgspec
 from libs.runtime import clock
 from libs.runtime.errors import Malformed, Misconfigured, Overloaded, RateLimited, Refused, Unreachable
 from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, TokenCache
+from libs.slurm.errors import AnswerLost, NotFound
 from libs.slurm.rate import RateShare
 from libs.slurm.tally import Tally
 
 Params = Mapping[str, str | int | Sequence[str]]
+Files = Mapping[str, tuple[str, bytes]]
 
 _CLIENT_ADVICE = (
     "the API client may be expired, its key another one, or this address not in its IP ranges: "
@@ -28,14 +30,6 @@ NOT_AUTHENTICATED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _COME_BACK_LATER = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS})
 _LONGEST_CLOSURE_S = 600.0
 _DETAIL_LIMIT = 300
-
-
-class AnswerLost(Unreachable):
-    """The request may have left, and no whole answer came back."""
-
-
-class NotFound(Refused):
-    """HTTP 404: the API knows no such thing (any more)."""
 
 
 _KINDS = {AnswerLost: "answer lost", Malformed: "answer too large"}
@@ -96,15 +90,32 @@ class ApiTransport:
 
         Raises Unreachable, RateLimited, Overloaded, Refused (NotFound for 404), Malformed when the answer is too large.
         """
+        return await self.repeatable("GET", path, params=params, signed=signed)
+
+    async def repeatable(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Files | None = None,
+        signed: bool = True,
+    ) -> bytes:
+        """As `get`, for a request of any method that may come twice and do no harm: a command that reads, an upload."""
+
+        async def sent(token: str) -> Answer:
+            return await self._send(method, path, params=params, form=form, files=files, token=token)
+
         token = await self._tokens.token() if signed else ""
-        answer = await self._send("GET", path, params=params, token=token)
+        answer = await sent(token)
         if answer.status in NOT_AUTHENTICATED and signed:
             self._tokens.drop(token)
             token = await self._tokens.token()
-            answer = await self._send("GET", path, params=params, token=token)
+            answer = await sent(token)
             if answer.status in NOT_AUTHENTICATED:
                 self._tokens.drop(token)
-        raise_for_status(answer, f"GET {path}")
+        raise_for_status(answer, f"{method} {path}")
         return answer.body
 
     async def token(self) -> str:
@@ -144,12 +155,13 @@ class ApiTransport:
         *,
         params: Params | None = None,
         form: Mapping[str, str] | None = None,
+        files: Files | None = None,
         token: str = "",
     ) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # httpx replaces a query by an empty one when params is given but empty; None leaves the URL alone.
         url = self._api_url + path
-        request = self._http.build_request(method, url, params=params or None, data=form, headers=headers)
+        request = self._http.build_request(method, url, params=params or None, data=form, files=files, headers=headers)
         async with self._places:
             await self._share.turn()
             answer = await self._exchange(request)

@@ -58,6 +58,8 @@ class Renewer:
         await self._take_host(host, observed[0], now)
         observed.append(await self._token(now))
         for name, machine in self._site.machine.items():
+            if machine.client_key_file is None:
+                continue
             problem = await asyncio.to_thread(sources.client_problem, machine)
             observed.append(
                 Credential(kind=CLIENT, source=f"{name}: {machine.client_key_file}", checked_at=now, problem=problem)

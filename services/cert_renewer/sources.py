@@ -41,7 +41,9 @@ def host_certificate(directory: Path) -> HostCertificate:
 
 
 def client_problem(machine: Machine) -> str:
-    """Why the Superfacility client's files are unusable; empty when both are there."""
+    """Why the Superfacility client's files are unusable; empty when both are there, or none is needed."""
+    if machine.client_id_file is None or machine.client_key_file is None:
+        return ""
     try:
         read_secret(machine.client_id_file, "Superfacility client id")
         read_secret(machine.client_key_file, "Superfacility client key")

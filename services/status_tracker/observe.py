@@ -12,9 +12,9 @@ import msgspec
 from libs.events.messages import JobAgent, Submission
 from libs.runtime import clock
 from libs.runtime.errors import NacreError
+from libs.slurm.batch_queue import BatchQueue, Listing
 from libs.slurm.rows import BatchJob
 from libs.slurm.states import Phase
-from libs.slurm.superfacility import Listing, SuperfacilityClient
 from services.status_tracker.rules import absence, counting
 from services.status_tracker.rules.absence import Questions
 from services.status_tracker.rules.counting import Sighting, View
@@ -63,7 +63,7 @@ class _Accounted(msgspec.Struct, frozen=True):
 class Observer:
     """One machine's eyes. Remembers only since when too many agents are missing at once."""
 
-    def __init__(self, watch: Watch, client: SuperfacilityClient) -> None:
+    def __init__(self, watch: Watch, client: BatchQueue) -> None:
         self._watch = watch
         self._client = client
         self._suspicious_since: datetime | None = None

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import msgspec
 
 from libs.runtime.site import Site
-from libs.slurm.endpoint import of_site
-from libs.slurm.superfacility import Endpoint
 from services.status_tracker.rules.cadence import Pace
 
 # Of the API's one rate: the other half is the submitter's.
@@ -30,7 +28,6 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     ces: frozenset[str]
     user: str
-    endpoint: Endpoint
     pace: Pace
     listing_floor_s: float
     facility_interval_s: float
@@ -41,7 +38,7 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watches(site: Site) -> Mapping[str, Watch]:
-    """Each machine that some CE feeds. Misconfigured when a client id or key cannot be read or used."""
+    """Each machine that some CE feeds."""
     found = {}
     for machine in sorted({ce.machine for ce in site.ce.values()}):
         table = site.machine[machine]
@@ -51,7 +48,6 @@ def watches(site: Site) -> Mapping[str, Watch]:
             machine=machine,
             ces=frozenset(ces),
             user=table.user,
-            endpoint=of_site(site, machine, SHARE_OF_THE_RATE),
             pace=pace(table.listing_interval_s, table.listing_floor_s, oldest_s),
             listing_floor_s=table.listing_floor_s,
             facility_interval_s=table.facility_interval_s,

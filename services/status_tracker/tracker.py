@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 
 from opentelemetry import metrics, trace
@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 class Tracker:
     """Keeps the records of one machine's agents. Everything it knows is in the buckets, or is asked again.
 
-    `look_back`: nothing is on record, so that agents which ended lately are looked for once.
+    When nothing is on record, because this is the first start or the bus was lost, agents that ended lately are looked
+    for once.
     """
 
     def __init__(
@@ -41,8 +42,6 @@ class Tracker:
         agents: Mirror[JobAgent],
         liveness: Liveness,
         health: Health,
-        *,
-        look_back: bool = False,
     ) -> None:
         self._watch = watch
         self._observer = observer
@@ -52,7 +51,8 @@ class Tracker:
         self._agents = agents
         self._liveness = liveness
         self._health = health
-        self._look_back = look_back
+        self._days = bus.bucket(subjects.AGENT_DAYS_BUCKET)
+        self._had_records: bool | None = None
         self._pause_s = watch.pace.usual_s
         self._said = ""
         self._tracer = trace.get_tracer("nacre.status_tracker")
@@ -76,10 +76,14 @@ class Tracker:
             for ce in sorted(self._watch.ces):
                 await self._publish(ce, observed.listed_at, why=observed.why)
             return
-        past = await self._past(observed.listed_at)
+        past = await self._past(known, observed.listed_at)
         records = {**known, **self._brought_on(known, observed, past, submissions)}
         self._hear(records, observed, submissions)
-        changed = [record for agent, record in records.items() if lifecycle.news(known.get(agent), record)]
+        changed = [
+            record
+            for agent, record in records.items()
+            if (before := known.get(agent)) is not record and lifecycle.news(before, record)
+        ]
         # The record is durable before the observation that counts it: whoever has seen neither counts it as unlisted.
         await self._each(changed, self._write)
         for ce in sorted(self._watch.ces):
@@ -106,15 +110,18 @@ class Tracker:
             if entry.record.machine == self._watch.machine
         }
 
-    async def _past(self, now: datetime) -> dict[str, Sighting]:
-        """What ended lately, once, when nothing was on record at the start."""
-        if not self._look_back:
+    async def _past(self, known: Mapping[str, JobAgent], now: datetime) -> dict[str, Sighting]:
+        """What ended lately, as sacct knows it, once after nothing is on record any more."""
+        if known or self._had_records is False:
+            self._had_records = bool(known)
             return {}
-        past = await self._observer.past(now)
-        self._look_back = past is None
-        if past:
-            log.info("%s: nothing was on record; sacct shows %d agents that ended", self._watch.machine, len(past))
-        return past or {}
+        # Summaries that still stand mean that there was nothing to record for a while.
+        past = {} if await self._days.everything() else await self._observer.past(now)
+        if past is None:
+            return {}
+        self._had_records = False
+        log.info("%s: nothing is on record; sacct shows %d agents that ended lately", self._watch.machine, len(past))
+        return past
 
     def _brought_on(
         self,

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from libs.events.messages import JobAgent, Submission
 from libs.slurm.access import ApiClientKey
 from libs.slurm.superfacility import Endpoint, connected
-from services.status_tracker import lifecycle
 from services.status_tracker.observe import Observation, Observer, Unknown
-from services.status_tracker.settings import Watch
+from services.status_tracker.rules import lifecycle
+from services.status_tracker.settings import Watch, pace
 from tests.unit.slurm import golden
 from tests.unit.status_tracker.made import NAME, record, submission
 
@@ -101,7 +101,6 @@ async def _observer(slurm: Slurm, folder: Path, *, listing_lag_s: float) -> Asyn
         machine="perlmutter",
         ces=frozenset({"cpu"}),
         user="alicepro",
-        endpoint=endpoint,
         listing_interval_s=1,
         listing_floor_s=1,
         facility_interval_s=1,

@@ -103,6 +103,12 @@ def _path(expected: type, text: Any) -> Path:
 def _refuse_inconsistent(site: Site, path: str | Path) -> None:
     if not site.ce:
         raise Misconfigured(f"site file {path}: no [ce.<short name>] table; at least one CE is needed")
+    for name, machine in site.machine.items():
+        if machine.flavour != "local" and None in (machine.client_id_file, machine.client_key_file):
+            raise Misconfigured(
+                f"site file {path}: machine.{name} needs client_id_file and client_key_file; "
+                "only flavour 'local' goes without an API client"
+            )
     for short_name, ce in site.ce.items():
         if ce.machine not in site.machine:
             hint = _nearest(ce.machine, site.machine)

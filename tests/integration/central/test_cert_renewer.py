@@ -81,7 +81,9 @@ async def test_credentials_are_reported_without_their_keys(
         assert (host.problem, token.problem, of(seen.value, "superfacility_client").problem) == ("", "", "")
         assert context.health.not_ready() == {}
         everything = msgspec.json.encode(seen.value).decode() + str(await renewals(bus)) + caplog.text
-        site.machine["perlmutter"].client_key_file.unlink()
+        client_key_file = site.machine["perlmutter"].client_key_file
+        assert client_key_file is not None
+        client_key_file.unlink()
         await until(lambda: "cannot be read" in of(seen.value, "superfacility_client").problem)
     assert "BEGIN" not in everything
     key_lines = token_path(site).read_text().partition("PRIVATE KEY")[2].splitlines()[1:-1]

@@ -12,6 +12,9 @@ from libs.runtime.errors import Misconfigured
 from tests.integration.status_tracker.house import MACHINE, House
 from tests.nats_server import NatsServer
 
+# Both ways to a listing: with one of them alone, the other would be taken.
+LISTINGS = "/[cu]*/perlmutter"
+
 
 def name(word: str) -> str:
     return f"nacre-cpu-20261123t030000-{word}"
@@ -79,7 +82,7 @@ async def test_a_failing_api_is_unknown_never_zero(house: House) -> None:
             "error_200": "the facility says no",
             "close_after": "no whole answer",
         }.items():
-            await house.admin("POST", "/_faults", kind=kind, method="GET", path="/compute/jobs/*", count=3)
+            await house.admin("POST", "/_faults", kind=kind, path=LISTINGS, count=4)
             seen = await house.counts(lambda one, words=words: words in one.unknown_because)  # type: ignore[misc]
             assert (seen.queued, seen.running, seen.unaccounted, seen.user_jobs_by_qos) == (None,) * 4
             assert await house.agent(name("run")) == before
@@ -131,7 +134,7 @@ async def test_an_api_that_does_not_answer_forgets_nobody(house: House) -> None:
     await house.note(name("lost"), "accepted", agents=1, job_id="4711")
     async with house.tracking():
         await house.agent_in("unaccounted", name("lost"))
-        await house.admin("POST", "/_faults", kind="status", method="GET", path="/compute/jobs/*", count=10_000)
+        await house.admin("POST", "/_faults", kind="status", path=LISTINGS, count=10_000)
         await asyncio.sleep(4)
         assert (await house.agent_in("unaccounted", name("lost"))).state == "unaccounted"
         await house.admin("DELETE", "/_faults")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.status_tracker import counting
+from services.status_tracker.rules import absence, counting
 from tests.unit.status_tracker.made import AT, CES, NAME, after, job, record, submission
 
 
@@ -77,8 +77,8 @@ def test_counts_are_of_one_ce() -> None:
 
 def test_what_sacct_is_asked() -> None:
     """By job id where known, by name else, in a window from the oldest; nothing when nobody is missing."""
-    assert counting.questions([], []) is None
-    asked = counting.questions(
+    assert absence.questions([], []) is None
+    asked = absence.questions(
         [
             record("running"),
             record("unaccounted", job_id="", submission="s", submit_at=None, first_listed_at=after(-60)),
@@ -88,64 +88,64 @@ def test_what_sacct_is_asked() -> None:
     assert asked is not None
     assert (asked.job_ids, asked.names) == (("7", "9"), ("s", "u"))
     assert asked.since == after(-90) - timedelta(hours=1)
-    many = counting.questions([record("running", job_id=f"{number}_0") for number in range(601)], [])
+    many = absence.questions([record("running", job_id=f"{number}_0") for number in range(601)], [])
     assert many is not None and (many.job_ids, many.names) == ((), ())
 
 
 def test_who_is_absent() -> None:
     """Active agents that no row showed; those that are over are not missed."""
     known = [record(state, agent=state) for state in ("queued", "running", "unaccounted", "ended", "forgotten")]
-    assert [one.agent for one in counting.absent(known, {"running"})] == ["queued", "unaccounted"]
+    assert [one.agent for one in absence.absent(known, {"running"})] == ["queued", "unaccounted"]
 
 
 def test_who_is_unresolved() -> None:
     """Agents of open submissions without record and sighting, unless the intent is younger than the listing."""
     one = submission("unclear", agents=3)
-    found = counting.unresolved([one], {f"{NAME}.0"}, {f"{NAME}.1"}, after(1))
+    found = absence.unresolved([one], {f"{NAME}.0"}, {f"{NAME}.1"}, after(1))
     assert [(each.name, index) for each, index in found] == [(NAME, 2)]
-    assert counting.unresolved([one], set(), set(), AT) == []
+    assert absence.unresolved([one], set(), set(), AT) == []
     for state in ("refused", "abandoned", "forgotten"):
-        assert counting.unresolved([submission(state)], set(), set(), after(1)) == []
+        assert absence.unresolved([submission(state)], set(), set(), after(1)) == []
 
 
 def test_too_many_missing_at_once() -> None:
     """More than the share of the active; those judged before do not count again."""
     gone = [record("running"), record("queued")]
-    assert counting.too_many(gone, 9, 0.2)
-    assert not counting.too_many(gone, 10, 0.2)
-    assert not counting.too_many([record("unaccounted")] * 5, 5, 0.2)
-    assert not counting.too_many([], 0, 0.2)
+    assert absence.too_many(gone, 9, 0.2)
+    assert not absence.too_many(gone, 10, 0.2)
+    assert not absence.too_many([record("unaccounted")] * 5, 5, 0.2)
+    assert not absence.too_many([], 0, 0.2)
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1))
 def test_the_share_is_monotonous(missing: int, more: int, share: float) -> None:
     """One more missing agent never makes a listing complete."""
     active = missing + more + 1
-    if counting.too_many([record("running")] * missing, active, share):
-        assert counting.too_many([record("running")] * (missing + 1), active, share)
+    if absence.too_many([record("running")] * missing, active, share):
+        assert absence.too_many([record("running")] * (missing + 1), active, share)
 
 
 def test_overdue_after_the_listing_lag() -> None:
     """Only what Slurm took longer ago than the lag should be listed by now."""
     taken, doubtful = submission("accepted"), submission("unclear")
     unresolved = [(taken, 0), (taken, 1), (doubtful, 0)]
-    assert counting.overdue(unresolved, after(120), 120) == []
-    assert counting.overdue(unresolved, after(121), 120) == [(taken, 0), (taken, 1)]
+    assert absence.overdue(unresolved, after(120), 120) == []
+    assert absence.overdue(unresolved, after(121), 120) == [(taken, 0), (taken, 1)]
 
 
 def test_in_doubt_beyond_void_after() -> None:
     """An unclear submission that could be given up on this listing, once per submission and by CE."""
     doubtful = submission("unclear")
     unresolved = [(doubtful, 0), (doubtful, 1), (submission("accepted"), 0), (submission("intended", name="i"), 0)]
-    assert counting.undecidable(unresolved, after(720), 120) == {}
-    assert counting.undecidable(unresolved, after(721), 120) == {"cpu": [NAME, "i"]}
+    assert absence.undecidable(unresolved, after(720), 120) == {}
+    assert absence.undecidable(unresolved, after(721), 120) == {"cpu": [NAME, "i"]}
 
 
 def test_settled_after_the_settle_time() -> None:
     """Only an agent missing for longer than the settle time may be forgotten."""
     gone = record("unaccounted", missing_since=AT)
-    assert counting.settled([gone, record("running")], after(600), 600) == []
-    assert counting.settled([gone, record("unaccounted", missing_since=None)], after(601), 600) == [gone]
+    assert absence.settled([gone, record("running")], after(600), 600) == []
+    assert absence.settled([gone, record("unaccounted", missing_since=None)], after(601), 600) == [gone]
 
 
 def test_old_records_leave() -> None:

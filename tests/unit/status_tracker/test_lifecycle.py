@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from libs.events.messages import AgentState, JobAgent
 from libs.slurm.states import TABLE, Phase, classify
-from services.status_tracker import lifecycle
-from services.status_tracker.counting import Sighting
+from services.status_tracker.rules import lifecycle
+from services.status_tracker.rules.counting import Sighting
 from tests.unit.status_tracker.made import AT, NAME, after, job, record, sighting
 
 
@@ -207,7 +207,7 @@ def test_ended_stays_ended(state: str, seconds: int) -> None:
 
 def test_several_tasks_of_one_row() -> None:
     """A pending block brings on each of its agents by itself."""
-    from services.status_tracker import counting
+    from services.status_tracker.rules import counting
 
     block = counting.sightings(job("PENDING", indices=(0, 1, 2)), {"cpu"})
     assert [seen(None, one).job_id for one in block] == ["7_0", "7_1", "7_2"]

@@ -1,0 +1,11 @@
+"""Two errors that the batch queue adds to the tree: what matters for an effect is whether anything may have left."""
+
+from libs.runtime.errors import Refused, Unreachable
+
+
+class AnswerLost(Unreachable):
+    """The request may have left, and no whole answer came back. `Unreachable` itself says that nothing left."""
+
+
+class NotFound(Refused):
+    """HTTP 404, or no such file: the other side knows no such thing (any more)."""
