@@ -12,6 +12,8 @@ from libs.slurm.rows import BatchJob
 
 HEAD_BYTES = 16 << 10
 TAIL_BYTES = 48 << 10
+# No secret is longer.
+MARGIN_BYTES = 8 << 10
 NOWHERE = ("", "/dev/null", "none")
 # Endings that somebody will ask about. Nobody asks what a cancelled, void or finished agent wrote.
 ASKED_ABOUT: frozenset[Ending] = frozenset(
@@ -26,7 +28,7 @@ _MARK = b"[redacted]"
 # Private keys, tokens and passwords, whole or cut by our own limits; certificates are public.
 _SECRETS = (
     re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-    re.compile(rb"\A(?:[A-Za-z0-9+/=]{60,80}\r?\n)*[A-Za-z0-9+/=]{1,80}\r?\n-----END [A-Z ]*PRIVATE KEY-----"),
+    re.compile(rb"\A(?:[A-Za-z0-9+/=]{1,80}\r?\n)+-----END [A-Z ]*PRIVATE KEY-----"),
     re.compile(rb"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?"),
     re.compile(rb"(?i)(?<=\bauthorization: )[^\r\n]+"),
     re.compile(rb"(?i)(?<=\bbearer )[A-Za-z0-9._~+/=-]{8,}"),
@@ -89,19 +91,21 @@ def worth_fetching(records: Iterable[JobAgent], fetched: Iterable[JobAgent], now
     return chosen
 
 
-def shortened(record: JobAgent, content: bytes, now: datetime, *, size_bytes: int | None = None) -> AgentLog:
+def shortened(record: JobAgent, content: bytes, now: datetime) -> AgentLog:
     """The head and the tail of what it wrote, without secrets and control characters."""
-    size = len(content) if size_bytes is None else size_bytes
-    whole = len(content) <= HEAD_BYTES + TAIL_BYTES and size == len(content)
-    # What is secret may lie across the cut: it is taken out before.
-    clean, redacted = without_secrets(content)
-    head = clean if whole else clean[:HEAD_BYTES]
-    tail = b"" if whole else clean[len(head) :][-TAIL_BYTES:]
+    if len(content) <= HEAD_BYTES + TAIL_BYTES:
+        head, redacted = without_secrets(content)
+        tail = b""
+    else:
+        # A secret that lies across the cut is taken out before.
+        head, of_head = without_secrets(content[: HEAD_BYTES + MARGIN_BYTES])
+        tail, of_tail = without_secrets(content[-TAIL_BYTES - MARGIN_BYTES :])
+        head, tail, redacted = head[:HEAD_BYTES], tail[-TAIL_BYTES:], of_head + of_tail
     return AgentLog(
         agent=record.agent,
         path=record.log_path,
         fetched_at=now,
-        size_bytes=size,
+        size_bytes=len(content),
         head=_readable(head),
         tail=_readable(tail),
         redacted=redacted,

@@ -76,8 +76,10 @@ def _working(values: Mapping[str, str | int | float]) -> bool | None:
 
 def _job_id(value: str | float) -> int | None:
     if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() and len(value) <= LONGEST_JOB_ID else None
-    return int(value) if math.isfinite(value) and 0 < value < LARGEST_JOB_ID else None
+        number = int(value) if value.isascii() and value.isdigit() and len(value) <= LONGEST_JOB_ID else 0
+    else:
+        number = int(value) if math.isfinite(value) and abs(value) < LARGEST_JOB_ID else 0
+    return number if number > 0 else None
 
 
 def _word(value: str | float) -> str:
