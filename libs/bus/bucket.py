@@ -123,8 +123,8 @@ def decode(table: BucketRow[T], key: str, body: bytes) -> T | None:
 class Mirror(Generic[T]):
     """A whole bucket in memory: `entries` by key, whole once `loaded` is set, then followed.
 
-    Rebuilt from the stream after each reconnect and every `RESYNC_S`, because a watcher that silently stopped looks
-    like a bucket that does not change.
+    A watcher that silently stopped looks like a bucket that does not change: every `RESYNC_S` the stream is asked how
+    far it is, and read anew when the watcher does not come as far, as after each reconnect.
     """
 
     def __init__(self, js: JetStreamContext, table: BucketRow[T], wake: asyncio.Event | None) -> None:
@@ -185,13 +185,32 @@ class Mirror(Generic[T]):
         self.loaded.set()
         if changed:
             self._changed()
-        deadline = asyncio.get_running_loop().time() + RESYNC_S
-        while not self.resync.is_set() and (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+        await self._take_changes(watcher, newest)
+
+    async def _take_changes(self, watcher: KeyValue.KeyWatcher, newest: int) -> None:
+        """Single changes, for as long as the watcher brings all that the stream holds."""
+        loop = asyncio.get_running_loop()
+        created = (await self._js.stream_info(f"KV_{self._table.name}")).created
+        due_s, patience_s = loop.time() + RESYNC_S, 0.0
+        wanted: int | None = None
+        while not self.resync.is_set():
+            if wanted is None and loop.time() >= due_s:
+                info = await self._js.stream_info(f"KV_{self._table.name}")
+                # Records that end by themselves are told by no message.
+                if self._table.ttl_s or info.created != created or info.state.last_seq < newest:
+                    return
+                wanted, patience_s = info.state.last_seq, loop.time() + ANSWER_S
+            if wanted is not None and newest >= wanted:
+                self._noted = {key: entry for key, entry in self._noted.items() if entry.revision > newest}
+                due_s, wanted = loop.time() + RESYNC_S, None
+            if wanted is not None and loop.time() > patience_s:
+                return
             try:
-                update = await watcher.updates(timeout=min(left_s, 0.5))
+                update = await watcher.updates(timeout=min(max(due_s - loop.time(), 0.05), 0.5))
             except nats.errors.TimeoutError:
                 continue
             if update is not None:
+                newest = max(newest, update.revision)
                 self._apply(self.entries, update)
                 self._changed()
 

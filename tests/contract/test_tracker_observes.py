@@ -101,7 +101,7 @@ async def _observer(slurm: Slurm, folder: Path, *, listing_lag_s: float) -> Asyn
         machine="perlmutter",
         ces=frozenset({"cpu"}),
         user="alicepro",
-        listing_interval_s=1,
+        pace=pace(1, 1, 300),
         listing_floor_s=1,
         facility_interval_s=1,
         settle_time_s=600,
@@ -231,7 +231,7 @@ async def test_accepted_but_never_listed(observer: Observer, slurm: Slurm) -> No
     taken = {NAME: submission("accepted", changed_at=datetime.now(UTC) - timedelta(hours=1))}
     slurm.over = {1: "FAILED"}
     observed = await seen(observer, {}, taken)
-    assert [(one.name, index) for one, index in observed.never_seen] == [(NAME, 0)]
+    assert [(one.name, key) for one, key in observed.never_seen] == [(NAME, f"{NAME}.0")]
     assert set(observed.ended) == {f"{NAME}.0", f"{NAME}.1"} - {f"{NAME}.0"}
     slurm.sacct_fails = True
     assert (await seen(observer, {}, taken)).never_seen == []

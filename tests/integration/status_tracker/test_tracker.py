@@ -49,10 +49,11 @@ async def test_each_record_is_written_before_the_observation_that_counts_it(hous
 
 
 async def test_endings_with_exit_codes(house: House) -> None:
-    """Each ending comes with its exit code and its plain words; 85 is void."""
-    for word, line in {"ok": "true", "bad": "exit 3", "void": "exit 85", "long": "sleep 60"}.items():
+    """Each ending comes with its exit code and its plain words; 85 is void when it was submitted too late, not else."""
+    lines = {"ok": "true", "bad": "exit 3", "void": "exit 85", "odd": "exit 85", "long": "sleep 60"}
+    for word, line in lines.items():
         job_id = await house.submit(name(word), line)
-        await house.note(name(word), "accepted", job_id=job_id)
+        await house.note(name(word), "accepted", job_id=job_id, void_in_s=-60 if word == "void" else 600)
         if word == "long":
             long_id = job_id
     async with house.tracking():
@@ -62,7 +63,9 @@ async def test_endings_with_exit_codes(house: House) -> None:
         over = await house.agent_in("ended", name("bad"))
         assert (over.exit_code, over.verdict.startswith("failed with exit code 3")) == (3, True)
         over = await house.agent_in("ended", name("void"))
-        assert (over.exit_code, over.void) == (85, True)
+        assert (over.exit_code, over.void, over.ending) == (85, True, "void")
+        over = await house.agent_in("ended", name("odd"))
+        assert (over.exit_code, over.void, over.ending) == (85, False, "failed")
         await house.agent_in("running", name("long"))
         await house.client.cancel(long_id)
         over = await house.agent_in("ended", name("long"))
