@@ -20,7 +20,7 @@ from services.status_tracker.observe import HALVED_AT_MOST, Observation, Observe
 from services.status_tracker.rules import lifecycle
 from services.status_tracker.settings import Watch, pace
 from tests.unit.slurm import golden
-from tests.unit.status_tracker.made import AT, NAME, record, submission
+from tests.unit.status_tracker.made import NAME, record, submission
 
 SQUEUE_ROW = next(row for row in golden.rows("squeue-live.txt") if row["st"] == "R")
 SACCT_ROW = next(row for row in golden.rows("sacct-day.txt") if row["jobid"] == "1_0")
@@ -329,13 +329,14 @@ async def test_reasons_of_any_kind(observer: Observer, slurm: Slurm, text: str) 
 
 async def test_states_never_heard_of(observer: Observer, slurm: Slurm) -> None:
     """A new state of Slurm's keeps the agent where it was, in squeue and in sacct."""
-    slurm.live, slurm.over = {0: "HIBERNATING"}, {1: "TELEPORTED"}
-    known = running({0, 1}) | {f"x{index}": record("running", agent=f"x{index}", job_id="") for index in range(0)}
-    observed = await observer.observe(known, {})
-    kept = observed.view.ours if isinstance(observed, Observation) else {}
-    assert isinstance(observed, Unknown) or f"{NAME}.1" in {one.agent for one in observed.missing}
-    for sighting in kept.values():
-        assert lifecycle.seen(known[sighting.agent], sighting, machine="m", listed_at=AT).state == "running"
+    slurm.live = dict.fromkeys(range(8), "RUNNING") | {8: "HIBERNATING"}
+    slurm.over = {9: "TELEPORTED"}
+    observed = await seen(observer, running())
+    assert [one.index for one in observed.missing] == [9]
+    kept = lifecycle.seen(
+        running()[f"{NAME}.8"], observed.view.ours[f"{NAME}.8"], machine="perlmutter", listed_at=observed.listed_at
+    )
+    assert (kept.state, kept.slurm_state) == ("running", "RUNNING")
 
 
 @pytest.mark.parametrize(
