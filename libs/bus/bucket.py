@@ -53,11 +53,13 @@ class Bucket(Generic[T]):
         """Every record by key, as of now; what does not decode is logged and left out."""
         found: dict[str, Entry[T]] = {}
         with translated(f"bucket {self.table.name}"):
-            bucket = await self._js.key_value(self.table.name)
-            watcher = await bucket.watchall(ignore_deletes=True)
+            messages = (await self._js.stream_info(self._stream)).state.messages
+            watcher = await (await self._js.key_value(self.table.name)).watchall()
             try:
-                while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
-                    record = decode(self.table, update.key, update.value or b"")
+                async for update in _present(watcher, messages):
+                    record = (
+                        None if update.operation in REMOVED else decode(self.table, update.key, update.value or b"")
+                    )
                     if record is not None:
                         found[update.key] = Entry(record, int(update.revision or 0))
             finally:
@@ -120,6 +122,22 @@ def decode(table: BucketRow[T], key: str, body: bytes) -> T | None:
         return None
 
 
+async def _present(watcher: KeyValue.KeyWatcher, messages: int) -> AsyncIterator[KeyValue.Entry]:
+    """What a bucket of so many messages held when the watcher began.
+
+    nats-py marks the end, but also the beginning when all messages had arrived before it looked how many are pending;
+    the last one knows that none is pending after it.
+    """
+    while True:
+        update = await watcher.updates(timeout=ANSWER_S)
+        if update is not None:
+            yield update
+        elif not messages:
+            return
+        if update is not None and update.delta == 0:
+            return
+
+
 class Mirror(Generic[T]):
     """A whole bucket in memory: `entries` by key, whole once `loaded` is set, then followed.
 
@@ -160,23 +178,23 @@ class Mirror(Generic[T]):
             self._noted.clear()
             try:
                 with translated(f"bucket {self._table.name}"):
-                    bucket = await self._js.key_value(self._table.name)
-                    watcher = await bucket.watchall()
+                    info = await self._js.stream_info(f"KV_{self._table.name}")
+                    watcher = await (await self._js.key_value(self._table.name)).watchall()
                     try:
-                        await self._take(watcher)
+                        await self._take(watcher, info)
                     finally:
                         await watcher.stop()
             except Transient as error:
                 log.debug("%s; following again", error)
                 await asyncio.sleep(1.0)
 
-    async def _take(self, watcher: KeyValue.KeyWatcher) -> None:
+    async def _take(self, watcher: KeyValue.KeyWatcher, info: api.StreamInfo) -> None:
         """First a whole new image, swapped in at once; then single changes until the next resync is due."""
         image: dict[str, Entry[T]] = {}
         newest = 0
-        while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
+        async for update in _present(watcher, info.state.messages):
             self._apply(image, update)
-            newest = max(newest, update.revision)
+            newest = max(newest, update.revision or 0)
         # What we noted while the image was being read is newer than the image. What was there before is not: a bucket
         # that was lost and made again counts its revisions from 1.
         image |= {key: entry for key, entry in self._noted.items() if entry.revision > newest}
@@ -185,12 +203,11 @@ class Mirror(Generic[T]):
         self.loaded.set()
         if changed:
             self._changed()
-        await self._take_changes(watcher, newest)
+        await self._take_changes(watcher, newest, info.created)
 
-    async def _take_changes(self, watcher: KeyValue.KeyWatcher, newest: int) -> None:
+    async def _take_changes(self, watcher: KeyValue.KeyWatcher, newest: int, created: Any) -> None:
         """Single changes, for as long as the watcher brings all that the stream holds."""
         loop = asyncio.get_running_loop()
-        created = (await self._js.stream_info(f"KV_{self._table.name}")).created
         due_s, patience_s = loop.time() + RESYNC_S, 0.0
         wanted: int | None = None
         while not self.resync.is_set():
