@@ -145,8 +145,9 @@ async def test_an_api_that_does_not_answer_forgets_nobody(house: House) -> None:
 
 
 async def test_the_loss_of_the_whole_bus(house: House, bus: Bus, nats_server: NatsServer) -> None:
-    """With every stream and bucket gone, live agents are recorded again from the names of their batch jobs alone."""
+    """With every stream and bucket gone, all is recorded again from Slurm, sacct and the batch jobs' names alone."""
     await house.submit(name("run"), "sleep 60", agents=3)
+    await house.submit(name("over"), "exit 3", agents=2)
     async with house.tracking():
         await house.counts(lambda one: one.running == 3)
         for stream in ("KV_job_agents", "KV_submissions", "JOB_AGENTS", "SUBMISSIONS", "LATEST"):
@@ -158,6 +159,8 @@ async def test_the_loss_of_the_whole_bus(house: House, bus: Bus, nats_server: Na
             await house.agent_in("running", name("run"), index, timeout_s=40)
         seen = await house.next_counts()
         assert (seen.running, seen.unknown_because) == (3, "")
+        over = await house.agent_in("ended", name("over"), 1)
+        assert (over.exit_code, over.ending) == (3, "failed")
 
 
 async def test_the_facilitys_word(house: House) -> None:
