@@ -77,8 +77,8 @@ class Tracker:
                 await self._publish(ce, observed.listed_at, why=observed.why)
             return
         past = await self._past(known, observed.listed_at)
-        records = {**known, **self._brought_on(known, observed, past, submissions)}
-        self._hear(records, observed, submissions)
+        records = {**known, **self._brought_on(known, observed, past)}
+        self._hear(records, observed)
         changed = [
             record
             for agent, record in records.items()
@@ -124,11 +124,7 @@ class Tracker:
         return past
 
     def _brought_on(
-        self,
-        known: dict[str, JobAgent],
-        observed: Observation,
-        past: dict[str, Sighting],
-        submissions: dict[str, Submission],
+        self, known: dict[str, JobAgent], observed: Observation, past: dict[str, Sighting]
     ) -> dict[str, JobAgent]:
         """Every record that the observation says something about, as it makes it."""
         records: dict[str, JobAgent] = {}
@@ -139,7 +135,7 @@ class Tracker:
                 sighting,
                 machine=self._watch.machine,
                 listed_at=observed.listed_at,
-                void_after=self._void_after(sighting.submission, submissions),
+                void_after=self._void_after(sighting.submission),
                 log_path=self._log_path(sighting),
             )
         for record in observed.missing:
@@ -150,7 +146,7 @@ class Tracker:
             records[key] = lifecycle.never_seen(submission, key, listed_at=observed.listed_at)
         return records
 
-    def _hear(self, records: dict[str, JobAgent], observed: Observation, submissions: dict[str, Submission]) -> None:
+    def _hear(self, records: dict[str, JobAgent], observed: Observation) -> None:
         """Lay over the records what was heard of their agents; a verdict may say more then."""
         now = clock.now()
         raw_ids = {agent: one.job.raw_id for agent, one in observed.view.ours.items() if one.job.raw_id is not None}
@@ -159,10 +155,11 @@ class Tracker:
         for agent in self._liveness.agents():
             record = self._liveness.folded(records[agent], activities.get(agent, "unknown"), now)
             if record is not records[agent]:
-                records[agent] = verdict.judged(record, self._void_after(record.submission, submissions))
+                records[agent] = verdict.judged(record, self._void_after(record.submission))
 
-    def _void_after(self, name: str, submissions: dict[str, Submission]) -> datetime | None:
-        return counting.void_after_of(name, submissions, self._watch.settle_time_s)
+    def _void_after(self, name: str) -> datetime | None:
+        entry = self._submissions.entries.get(name)
+        return counting.void_after_of(name, entry.record if entry else None, self._watch.settle_time_s)
 
     def _log_path(self, sighting: Sighting) -> str:
         at = self._watch.outputs.get(sighting.ce)

@@ -163,9 +163,9 @@ def count(records: Iterable[JobAgent], ce: str) -> Counts:
     )
 
 
-def void_after_of(name: str, submissions: Mapping[str, Submission], settle_time_s: float) -> datetime | None:
+def void_after_of(name: str, submission: Submission | None, settle_time_s: float) -> datetime | None:
     """A submission's void_after: from its record, else from the instant in its name; None when that is none."""
-    if (submission := submissions.get(name)) is not None:
+    if submission is not None:
         return submission.void_after
     if (match := _STAMP.search(name)) is None:
         return None

@@ -59,7 +59,8 @@ def _ending(record: JobAgent, void_after: datetime | None) -> messages.Ending:
         return word
     if record.signal:
         return "killed"
-    if record.exit_code == VOID_EXIT_CODE and _was_late(record, void_after):
+    # What was void stays void, also when its submission has left the books.
+    if record.exit_code == VOID_EXIT_CODE and (record.void or _was_late(record, void_after)):
         return "void"
     if record.exit_code in CHECKS and _ended_early(record):
         return CHECKS[record.exit_code][0]

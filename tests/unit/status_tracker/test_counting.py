@@ -118,7 +118,7 @@ def test_a_batch_job_of_several_agents() -> None:
 def test_void_after_of_a_submission() -> None:
     """From its record, else from the instant in its name, else unknown."""
     one = submission()
-    assert counting.void_after_of(NAME, {NAME: one}, 60) == one.void_after
-    assert counting.void_after_of(NAME, {}, 60) == datetime(2026, 11, 23, 3, 1, tzinfo=UTC)
-    assert counting.void_after_of("nacre-cpu-20269923t030000-a1b2c3", {}, 60) is None
-    assert counting.void_after_of("nacre-cpu", {}, 60) is None
+    assert counting.void_after_of(NAME, one, 60) == one.void_after
+    assert counting.void_after_of(NAME, None, 60) == datetime(2026, 11, 23, 3, 1, tzinfo=UTC)
+    assert counting.void_after_of("nacre-cpu-20269923t030000-a1b2c3", None, 60) is None
+    assert counting.void_after_of("nacre-cpu", None, 60) is None

@@ -64,6 +64,7 @@ def test_void_needs_both_code_and_lateness() -> None:
     late = {"exit_code": 85, "submit_at": after(601)}
     assert words("FAILED", after(600.9), **late) == ("void", "void: executed after void_after on nid001")
     assert judged(ended("FAILED", **late), after(600)).void
+    assert judged(judged(ended("FAILED", **late), after(600)), None).void
     in_time = judged(ended("FAILED", exit_code=85, submit_at=after(600.7)), after(600))
     assert (in_time.ending, in_time.void) == ("failed", False)
     assert in_time.verdict == "failed with exit code 85 (or 213) on nid001"
