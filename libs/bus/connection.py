@@ -20,6 +20,7 @@ from libs.bus.hints import hinted
 from libs.bus.history import Answering, Seen, answering, history, newest, tap
 from libs.bus.latest import Latest
 from libs.bus.lease import Work, hold
+from libs.bus.login import ANONYMOUS, Login
 from libs.bus.pull import Delivery, deliveries
 from libs.bus.translate import trace_headers, translated
 from libs.events import subjects
@@ -191,15 +192,27 @@ class _Watch:
 @contextlib.asynccontextmanager
 async def attached(context: Context) -> AsyncIterator[Bus]:
     """The bus of a service, as its site file and environment say; while attached, `nats micro ls` lists the service."""
-    patience_s = context.site.bus.connect_patience_s
-    async with connected(context.nats_url, context.by, context.health, patience_s=patience_s, stop=context.stop) as bus:
+    async with connected(
+        context.nats_url,
+        context.by,
+        context.health,
+        login=Login.of(context.environment),
+        patience_s=context.site.bus.connect_patience_s,
+        stop=context.stop,
+    ) as bus:
         await bus.register(context.service, context.instance)
         yield bus
 
 
 @contextlib.asynccontextmanager
 async def connected(
-    url: str, by: str, health: Health, *, patience_s: float = 30.0, stop: asyncio.Event | None = None
+    url: str,
+    by: str,
+    health: Health,
+    *,
+    login: Login = ANONYMOUS,
+    patience_s: float = 30.0,
+    stop: asyncio.Event | None = None,
 ) -> AsyncIterator[Bus]:
     """Connect within `patience_s` (else Unreachable), then reconnect for ever. Refused when NATS denies us.
 
@@ -209,7 +222,7 @@ async def connected(
     nc = Client()
     watch = _Watch(nc, shown, health, stop)
     health.bad(CONDITION, f"connecting to NATS at {shown}")
-    await _connect(nc, url, shown, by, watch, patience_s)
+    await _connect(nc, url, shown, by, login, watch, patience_s)
     watch.bus = Bus(nc, nc.jetstream(timeout=ANSWER_S), by)
     health.good(CONDITION)
     try:
@@ -223,11 +236,10 @@ async def connected(
             await nc.close()
 
 
-async def _connect(nc: Client, url: str, shown: str, by: str, watch: _Watch, patience_s: float) -> None:
+async def _connect(nc: Client, url: str, shown: str, by: str, login: Login, watch: _Watch, patience_s: float) -> None:
     connecting = nc.connect(
         url,
         name=by,
-        inbox_prefix=f"_INBOX_{by.partition('/')[0]}",
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
         connect_timeout=3,
@@ -237,6 +249,7 @@ async def _connect(nc: Client, url: str, shown: str, by: str, watch: _Watch, pat
         disconnected_cb=watch.disconnected,
         reconnected_cb=watch.reconnected,
         closed_cb=watch.closed,
+        **login.options(by.partition("/")[0]),
     )
     try:
         await asyncio.wait_for(connecting, patience_s)

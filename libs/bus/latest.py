@@ -77,7 +77,8 @@ class Latest(Generic[T]):
     async def _read(self) -> None:
         with translated(f"latest value of {self._subject}"):
             try:
-                message = await self._js.get_last_msg(self._topic.stream.name, self._subject)
+                # Directly: then permissions can name the subject, and any replica may answer.
+                message = await self._js.get_last_msg(self._topic.stream.name, self._subject, direct=True)
             except nats.js.errors.NotFoundError:
                 return
         self._take(message.data or b"", message.headers)

@@ -19,13 +19,10 @@ import uvloop
 
 from libs.runtime import http_port, logs, telemetry
 from libs.runtime import site as site_file
-from libs.runtime.errors import Malformed, Misconfigured, NacreError, Refused, Transient
+from libs.runtime.errors import Misconfigured, NacreError
+from libs.runtime.exit_codes import EXIT_USAGE, exit_code
 from libs.runtime.health import Health
 
-EXIT_USAGE = 64
-EXIT_UNREACHABLE = 69
-EXIT_REFUSED = 77
-EXIT_MISCONFIGURED = 78
 DRAIN_S = 20.0
 
 log = logging.getLogger(__name__)
@@ -43,6 +40,7 @@ class Context:
     site: site_file.Site
     nats_url: str
     options: argparse.Namespace
+    environment: site_file.Environment = field(default_factory=site_file.Environment)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     health: Health = field(default_factory=Health)
 
@@ -103,6 +101,7 @@ def run(
             site=site,
             nats_url=environment.nats_url or site.bus.url,
             options=options,
+            environment=environment,
         )
         listen = environment.http_listen or site.telemetry.http_listen
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -160,14 +159,3 @@ def _leaves(group: BaseExceptionGroup[NacreError]) -> list[NacreError]:
         else:
             found.append(error)
     return found
-
-
-def exit_code(error: NacreError) -> int:
-    """The exit code that tells an orchestrator what kind of failure it was."""
-    if isinstance(error, Misconfigured):
-        return EXIT_MISCONFIGURED
-    if isinstance(error, Refused | Malformed):
-        return EXIT_REFUSED
-    if isinstance(error, Transient):
-        return EXIT_UNREACHABLE
-    return 1

@@ -12,7 +12,8 @@ from libs.alice.connection import Settings
 from libs.alice.site_map import site_map
 from libs.runtime import clock
 from libs.runtime.errors import Misconfigured, NacreError, Refused
-from libs.runtime.run import Context, exit_code
+from libs.runtime.exit_codes import exit_code
+from libs.runtime.run import Context
 from libs.runtime.site import Ce
 from services.queue_poller import report, settings
 

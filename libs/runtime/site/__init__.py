@@ -56,10 +56,12 @@ class Site(Table, frozen=True, kw_only=True):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs per container: NACRE_CONFIG, NACRE_NATS_URL, NACRE_INSTANCE, NACRE_HTTP_LISTEN, NACRE_LOG*."""
+    """What differs per container, each NACRE_<NAME>. The files: who we are to NATS, and the CA of its certificate."""
 
     config: str = ""
     nats_url: str = ""
+    nats_nkey_file: str = ""
+    nats_ca_file: str = ""
     instance: str = ""
     http_listen: str = ""
     log_format: str = ""

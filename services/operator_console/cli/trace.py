@@ -1,8 +1,5 @@
 """`nacre trace`: one job agent from demand to verdict."""
 
-import asyncio
-import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -10,33 +7,24 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from libs.bus import connection
-from libs.events import subjects
-from libs.events.rows import PREFIX
-from libs.runtime import site
 from libs.runtime.errors import Malformed, Refused
-from libs.runtime.health import Health
-from services.operator_console.cli.timeline import Recorded, Timeline, timeline
-
-BEFORE = timedelta(minutes=10)
+from services.operator_console.cli.reach import asked, json_option, print_json, url_option
+from services.operator_console.timeline import Recorded, Timeline, timeline
 
 
 @click.command()
 @click.argument("agent")
 @click.option("--journal", type=click.Path(path_type=Path), help="a recorded journal (JSON lines) instead of NATS")
-@click.option("--url", help="NATS URL (default: NACRE_NATS_URL, else nats://127.0.0.1:4222)")
-@click.option("--json", "as_json", is_flag=True, help="one JSON object instead of a table")
+@url_option
+@json_option
 def trace(agent: str, journal: Path | None, url: str | None, as_json: bool) -> None:
     """What happened to AGENT (<submission>.<array index>): demand, decision, submission, batch job, verdict."""
-    if journal is not None:
-        recorded = read_journal(journal)
-    else:
-        recorded = asyncio.run(_from_bus(url or site.environment().nats_url or site.Bus().url, agent))
+    recorded = read_journal(journal) if journal is not None else asked(url, lambda reader: reader.story(agent))
     found = timeline(recorded, agent)
     if not found.steps:
         raise Refused(f"nothing names {agent}; agents are <submission>.<array index>, see the bucket job_agents")
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        print_json(found)
     else:
         Console().print(_table(found))
 
@@ -47,20 +35,6 @@ def read_journal(path: Path) -> list[Recorded]:
         return [msgspec.json.decode(line, type=Recorded) for line in path.read_bytes().splitlines()]
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Malformed(f"journal {path} cannot be read: {error}") from error
-
-
-async def _from_bus(url: str, agent: str) -> list[Recorded]:
-    """The logs since shortly before the submission was made, whose name holds that instant."""
-    stamp = re.search(r"-(\d{8}t\d{6})-", agent)
-    if stamp is None:
-        raise Refused(f"{agent} is no job agent: its name is nacre-<ce>-<instant>-<random>.<array index>")
-    since = datetime.strptime(stamp[1], "%Y%m%dt%H%M%S").replace(tzinfo=UTC) - BEFORE
-    recorded = []
-    async with connection.connected(url, "operator_console/trace", Health(), patience_s=5.0) as bus:
-        for stream in (subjects.SUBMISSIONS, subjects.JOB_AGENTS):
-            async for seen in bus.history(stream, f"{PREFIX}.>", since):
-                recorded.append(Recorded(subject=seen.subject, trace=seen.trace, body=msgspec.Raw(seen.body)))
-    return recorded
 
 
 def _table(found: Timeline) -> Table:

@@ -10,7 +10,7 @@ from libs.events import messages, subjects
 from libs.events.messages import DecisionInputs
 from libs.events.rows import Topic
 from services.operator_console.cli.main import nacre
-from services.operator_console.cli.timeline import Recorded, timeline
+from services.operator_console.timeline import Recorded, timeline
 from tests.unit.slurm_submitter.sites import NOW, SECOND, agent, demand
 
 NAME = "nacre-cpu-20261123t120000-abc"
