@@ -138,7 +138,14 @@ class House:
 
     def forget_faults(self) -> None:
         """Take back every fault that was asked for and has not happened."""
-        request = urllib.request.Request(self.ready["superfacility"]["admin_url"] + "/_faults", method="DELETE")
+        self._forget("/_faults")
+
+    def cancel_outages(self) -> None:
+        """Take back every planned outage."""
+        self._forget("/_outages")
+
+    def _forget(self, path: str) -> None:
+        request = urllib.request.Request(self.ready["superfacility"]["admin_url"] + path, method="DELETE")
         with urllib.request.urlopen(request, timeout=30):
             pass
 

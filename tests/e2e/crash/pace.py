@@ -65,5 +65,5 @@ class Pace:
 
     @property
     def nodes(self) -> int:
-        """Fewer than agents, so that some run and some are queued all the time."""
-        return max(2, self.agents * 3 // 4)
+        """Fewer than agents, so that some run and some are queued nearly all the time."""
+        return max(8, self.agents // 2)
