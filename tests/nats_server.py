@@ -65,6 +65,11 @@ class NatsServer:
         """Kill -9."""
         self._end(signal.SIGKILL)
 
+    def lose_store(self) -> None:
+        """Remove everything that it kept, as a lost volume; call it between `kill` and `start`."""
+        assert self._process is None, "a running server would write its files again"
+        shutil.rmtree(self._store)
+
     def stop(self) -> None:
         """End it in order."""
         self._end(signal.SIGTERM)

@@ -151,6 +151,31 @@ async def test_a_watcher_that_stopped_is_noticed(bus: Bus, monkeypatch: pytest.M
         await until(lambda: "nacre-x-1" in mirror.entries)
 
 
+async def test_mirror_is_whole_while_all_is_written(nats_server: NatsServer, bus: Bus) -> None:
+    """A mirror that says it is whole is so, however busily its bucket is written meanwhile."""
+    bucket = bus.bucket(subjects.SUBMISSIONS_BUCKET)
+    names = [f"s{number}" for number in range(32)]
+    revisions = {name: await bucket.write(name, submission(name), 0) for name in names}
+    stop = asyncio.Event()
+
+    async def write(name: str) -> None:
+        while not stop.is_set():
+            revisions[name] = await bucket.write(name, submission(name, str(revisions[name])), revisions[name])
+
+    async def loaded(reader: Bus) -> set[str]:
+        async with reader.mirror(subjects.SUBMISSIONS_BUCKET) as mirror:
+            await asyncio.wait_for(mirror.loaded.wait(), 20)
+            return set(mirror.entries)
+
+    async with connection.connected(nats_server.url, "tests/2", Health()) as reader:
+        writing = [asyncio.create_task(write(name)) for name in names]
+        found = await asyncio.gather(*(loaded(reader) for _ in range(6)))
+        found.append(set(await reader.bucket(subjects.SUBMISSIONS_BUCKET).everything()))
+        stop.set()
+        await asyncio.gather(*writing)
+    assert found == [set(names)] * 7
+
+
 async def test_mirror_follows_random_changes(nats_server: NatsServer, bus: Bus) -> None:
     """A mirror equals the bucket after any order of writes and deletes, also across a killed server."""
     choice = random.Random(1)

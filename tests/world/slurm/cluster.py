@@ -83,7 +83,7 @@ class Cluster:
         self._daemon("slurmdbd", "slurmdbd", "-D", SLURMDBD_CONF=str(path / "slurmdbd.conf"))
         self._wait("slurmdbd", lambda: self._succeeds("sacctmgr", "-n", "show", "cluster"))
         self._fill_accounting()
-        self._daemon("slurmctld", "slurmctld", "-D", "-f", str(path / "slurm.conf"))
+        self._start_controller()
         for name in self.layout.node_names:
             (path / "spool" / name).mkdir()
             self._daemon(f"slurmd.{name}", "slurmd", "-D", "-N", name, "-f", str(path / "slurm.conf"))
@@ -103,6 +103,13 @@ class Cluster:
         if self._link is not None:
             self._link.unlink(missing_ok=True)
 
+    def crash_controller(self) -> None:
+        """Kill -9 slurmctld and start it again from what it had saved, which may lack jobs that it acknowledged."""
+        self._processes["slurmctld"].kill()
+        self._processes["slurmctld"].wait()
+        self._start_controller()
+        self._wait("slurmctld", lambda: self._succeeds("scontrol", "ping"))
+
     def dead(self) -> dict[str, int]:
         """Return the daemons that ended although nobody asked, with their exit codes."""
         return {name: process.returncode for name, process in self._processes.items() if process.poll() is not None}
@@ -119,6 +126,9 @@ class Cluster:
             "cpus": self.layout.cpus,
             "state": str(self.directory),
         }
+
+    def _start_controller(self) -> None:
+        self._daemon("slurmctld", "slurmctld", "-D", "-f", str(self.layout.path / "slurm.conf"))
 
     def _short_path(self) -> Path:
         if len(str(self.directory)) <= PATH_MAX_CHARACTERS:
