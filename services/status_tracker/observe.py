@@ -82,18 +82,16 @@ class Observer:
         unresolved = absence.unresolved(submissions.values(), known.keys(), seen, listed_at)
         questions = absence.questions(absent, unresolved)
         accounted = await self._accounted(questions, submissions)
-        # A squeue that shows ended jobs for a while says how they ended just as well, without the exit code.
-        ended = {agent: one for agent, one in view.ours.items() if agent not in seen} | dict(accounted.ended)
+        # A squeue that shows ended jobs for a while says how they ended just as well, without the exit code. Whom it
+        # shows alive is alive, whatever sacct says: if that is newer, the next listing lacks it.
+        ended = {agent: one for agent, one in {**view.ours, **accounted.ended}.items() if agent not in seen}
         deferred = questions.deferred if questions else frozenset()
         missing = [one for one in absent if one.agent not in ended and one.agent not in deferred]
         unresolved = [one for one in unresolved if one[1] not in ended and one[0].name not in deferred]
-        ended |= absence.cancelled_waiting(
-            missing,
-            [*listing.rows, *accounted.rows],
-            listed_at=listed_at,
-            lag_s=self._watch.listing_lag_s,
-        )
-        missing = [record for record in missing if record.agent not in ended]
+        if not accounted.trouble:
+            rows, lag_s = [*listing.rows, *accounted.rows], self._watch.listing_lag_s
+            ended |= absence.cancelled_waiting(missing, rows, listed_at=listed_at, lag_s=lag_s)
+            missing = [record for record in missing if record.agent not in ended]
         active = sum(record.state in counting.ACTIVE for record in known.values())
         if absence.too_many(missing, active, self._watch.missing_share):
             named = await self._judged_by_name(missing, active, listed_at, submissions)

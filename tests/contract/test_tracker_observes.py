@@ -401,6 +401,25 @@ async def test_duplicate_rows(observer: Observer, slurm: Slurm) -> None:
     assert list(observed.ended) == [f"{NAME}.1"]
 
 
+async def test_who_is_listed_alive_is_alive(observer: Observer, slurm: Slurm) -> None:
+    """An end that sacct claims of somebody whom squeue shows waits for the next listing."""
+    slurm.live, slurm.over = dict.fromkeys(range(9), "RUNNING"), {8: "CANCELLED", 9: "CANCELLED"}
+    observed = await seen(observer, running())
+    assert list(observed.ended) == [f"{NAME}.9"]
+
+
+async def test_without_sacct_nobody_was_cancelled_while_waiting(observer: Observer, slurm: Slurm) -> None:
+    """That a task is in no listing any more is its end only when sacct has answered and knows nothing of it."""
+    slurm.live, slurm.sacct_fails = dict.fromkeys(range(9), "PENDING"), True
+    waited = {
+        agent: msgspec.structs.replace(one, slurm_state="PENDING", state="queued") for agent, one in running().items()
+    }
+    gone = f"{NAME}.9"
+    waited[gone] = lifecycle.missing(waited[gone], datetime.now(UTC) - timedelta(seconds=60))
+    observed = await seen(observer, waited)
+    assert observed.ended == {} and [one.agent for one in observed.missing] == [gone]
+
+
 async def test_sacct_away_for_hours(observer: Observer, slurm: Slurm) -> None:
     """Those that left are unaccounted and counted as active, cycle after cycle; the first answer settles them all."""
     slurm.sacct_fails, slurm.live = True, dict.fromkeys(range(9), "RUNNING")

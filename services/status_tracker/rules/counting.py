@@ -88,6 +88,9 @@ def sightings(
     if ce is None or job.indices is None:
         return []
     submission = (submissions or {}).get(job.name)
+    if submission and submission.batch_jobs > 1 and not job.indices:
+        # An array's bare id stands for some of its tasks, and does not say which.
+        return []
     per_job = submission.agents_per_job if submission else per_job_of(job.comment)
     if per_job == 1:
         return [

@@ -115,6 +115,12 @@ def test_a_batch_job_of_several_agents() -> None:
     assert [one.node for one in odd] == ["", ""]
 
 
+def test_an_arrays_bare_id_is_no_agent() -> None:
+    """sacct may name an array whose list would be too long by its id alone: that is not its task 0."""
+    assert counting.sightings(job("CANCELLED", indices=()), CES, {NAME: submission(agents=2)}) == []
+    assert len(counting.sightings(job("CANCELLED", indices=()), CES, {NAME: submission(agents=1)})) == 1
+
+
 def test_void_after_of_a_submission() -> None:
     """From its record, else from the instant in its name, else unknown."""
     one = submission()
