@@ -27,7 +27,7 @@ MUTANTS = {
         f"{UNIT}/test_batch_script.py::test_sbatch_lines",
     ),
     "1 records by name, not by id": (
-        f"{TRACKER}/counting.py", 'agent=f"{job.name}.{index}"', 'agent=f"{job.array_job_id}.{index}"',
+        f"{TRACKER}/rules/counting.py", 'agent=f"{job.name}.{index}"', 'agent=f"{job.array_job_id}.{index}"',
         "tests/unit/status_tracker/test_counting.py",
     ),
     "2 intent before effect": (
