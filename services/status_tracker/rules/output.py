@@ -1,9 +1,9 @@
 """What a job agent wrote: where it is, when it is worth fetching, and what of it may be shown. Pure."""
 
+import posixpath
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-import posixpath
 
 from libs.events.messages import AgentLog, Ending, JobAgent
 from libs.runtime.errors import Malformed
