@@ -49,7 +49,7 @@ MUTANTS = {
         "tests/contract/test_superfacility_client.py::test_a_failed_listing_raises",
     ),
     "3 as many rows as asked for": (
-        "libs/slurm/superfacility.py", "        if len(raw) >= limit:", "        if False:",
+        "libs/slurm/superfacility.py", "        full = len(raw) >= limit", "        full = False",
         "tests/contract/test_superfacility_client.py::test_as_many_rows_as_asked_for_is_not_complete",
     ),
     "3 recorded before counted": (
