@@ -90,7 +90,7 @@ class RemoteSaid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reading(argv: Sequence[str]) -> str:
-    """The line that runs squeue or sacct."""
+    """The line that runs squeue, sacct, or another program that may run twice."""
     return _line(f"reading\nstep={argv[0]}\nrun {shlex.join(argv)}\n")
 
 
