@@ -36,7 +36,7 @@ from libs.runtime.errors import Malformed, NacreError
 
 # Servers since 2024 never reset their stream, so its table of handles only grows; a fresh connection empties it, looks
 # the name up again, and verifies the server again.
-REQUESTS_PER_CONNECTION = 100
+REQUESTS_PER_CONNECTION = 20
 MOST_AGE_S = 3600.0
 
 log = logging.getLogger(__name__)
