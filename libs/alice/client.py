@@ -148,7 +148,7 @@ class CentralServices:
 
     async def _fit_connection(self) -> Connection:
         """The kept connection, unless it is spent or has another certificate than the files; then a new one."""
-        loaded = self._current.loaded()
+        loaded = await self._current.now()
         kept = self._connection
         if kept is not None and (
             kept.loaded is not loaded

@@ -10,7 +10,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from libs.runtime.errors import Misconfigured
+from libs.runtime import versions
+from libs.runtime.errors import CredentialExpired, Misconfigured
+from libs.runtime.file_work import FileWork
 from libs.runtime.secret_file import read_secret
 
 log = logging.getLogger(__name__)
@@ -48,20 +50,28 @@ class CurrentIdentity:
         self._loaded: Loaded | None = None
         self._stamps: tuple[tuple[int, int, int], ...] = ()
         self._trouble = ""
+        self._files = FileWork(f"host certificate {identity.certificate}")
         if not verify_name:
             log.warning(
                 "the name of the central services' server is NOT verified (verify_name = false): "
                 "whoever holds any certificate of the trusted authorities could answer in its place"
             )
 
+    async def now(self) -> Loaded:
+        """As `loaded`, without waiting for a file system that hangs: Unreachable."""
+        return await self._files.run(self.loaded)
+
     def loaded(self) -> Loaded:
-        """What the files say; the same object until they change. Misconfigured while they have never been fit."""
+        """What the files say; the same object until they change.
+
+        Misconfigured while they have never been fit, CredentialExpired while none has been installed yet.
+        """
         stamps = _stamps(self._identity)
         if self._loaded is not None and stamps == self._stamps:
             return self._loaded
         try:
             loaded = load(self._identity, verify_name=self._verify_name)
-        except Misconfigured as error:
+        except (Misconfigured, CredentialExpired) as error:
             if self._loaded is None:
                 raise
             if str(error) != self._trouble:
@@ -92,7 +102,14 @@ def load_chain(pem: bytes, path: Path) -> Sequence[x509.Certificate]:
 
 
 def load(identity: Identity, *, verify_name: bool = True) -> Loaded:
-    """Read everything anew. Misconfigured says which file is missing, unreadable, or does not belong to the other."""
+    """Read everything anew. Misconfigured says which file is missing, unreadable, or does not belong to the other.
+
+    CredentialExpired: cert_renewer, which installs the certificate there, has not done so yet.
+    """
+    if versions.is_awaited(identity.certificate):
+        raise CredentialExpired(
+            f"host certificate: {identity.certificate} is not installed yet; cert_renewer does that"
+        )
     chain = load_chain(read_secret(identity.certificate, "host certificate"), identity.certificate)
     read_secret(identity.key, "host key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
