@@ -79,6 +79,15 @@ class CentralServices:
         return self._current.loaded()
 
     @property
+    def account(self) -> str:
+        """Who we say we are."""
+        return self._settings.account
+
+    async def subject(self) -> str:
+        """Our certificate's subject, as ALICE writes it. Raises as the files do, Unreachable while they hang."""
+        return (await self._current.now()).subject
+
+    @property
     def peer(self) -> Peer | None:
         """Who answers on the kept connection; None without one."""
         return self._connection.peer if self._connection else None

@@ -61,7 +61,7 @@ async def _read_configs(context: Context, client: CentralServices, configs: Site
         pause_s=configs.pause_s,
         stop=context.stop,
         health=context.health,
-        step_bound_s=client.bound_s(requests=4 * len(context.site.ce)),
+        step_bound_s=client.bound_s(requests=site_config.REQUESTS * len(context.site.ce)),
     )
 
 

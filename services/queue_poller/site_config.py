@@ -23,6 +23,7 @@ from libs.runtime.site.overlay import Effective
 from services.queue_poller import decide
 
 FIRST_S = 10.0
+REQUESTS = 5
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,13 @@ async def published(bus: Bus, ces: Iterable[str], stop: asyncio.Event) -> dict[s
 
 async def ask(client: CentralServices, ce: Ce) -> Reading:
     """One reading. Raises as every request does; servers before 2024 close the connection."""
-    asked = site_config.questions(ce.name, ce.host)
+    asked = site_config.questions(ce.name, ce.host, await client.subject())
     return asked.reading(
         site=await client.ldap_tree(asked.site),
         host=await client.ldap_tree(asked.host),
         ce=await client.ldap_tree(asked.ce),
         partitions=await client.ldap_info(asked.partitions),
+        accounts=await client.ldap_info(asked.accounts),
     )
 
 
@@ -129,7 +131,8 @@ class SiteConfigs:
             found = site_config.not_observed(reason(error), previous, ce=short, at=at, by=by)
             self._note(short, found, previous, failures.kind(error))
             return error
-        found = site_config.observed(reading, previous, ce=short, at=at, by=by)
+        account = self._client.account
+        found = site_config.observed(reading, previous, ce=short, account=account, at=at, by=by)
         self._note(short, found, previous, "problems" if found.problems else "read")
         return None
 
