@@ -36,7 +36,7 @@ from libs.runtime.errors import Malformed, NacreError
 
 # Servers since 2024 never reset their stream, so its table of handles only grows; a fresh connection empties it, looks
 # the name up again, and verifies the server again.
-REQUESTS_PER_CONNECTION = 100
+REQUESTS_PER_CONNECTION = 20
 MOST_AGE_S = 3600.0
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,15 @@ class CentralServices:
     def check_files(self) -> Loaded:
         """What certificate, key and trust anchors say. Misconfigured if unfit."""
         return self._current.loaded()
+
+    @property
+    def account(self) -> str:
+        """Who we say we are."""
+        return self._settings.account
+
+    async def subject(self) -> str:
+        """Our certificate's subject, as ALICE writes it. Raises as the files do, Unreachable while they hang."""
+        return (await self._current.now()).subject
 
     @property
     def peer(self) -> Peer | None:

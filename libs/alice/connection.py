@@ -149,6 +149,7 @@ class Connection:
             log.debug("the connection was already broken when it was closed")
         finally:
             self._outgoing.transport.abort()
+            self._reader.close()
 
     async def _headers(self) -> None:
         settings = self._settings

@@ -5,6 +5,14 @@ from libs.alice.nodes import Value
 from libs.alice.source import Source
 
 
+class AbortedByWriter(Exception):
+    """A TC_EXCEPTION ends the top-level object it stands in, wherever it stands."""
+
+    def __init__(self, exception: Value) -> None:
+        super().__init__()
+        self.exception = exception
+
+
 class Handles:
     """The table of handles of one direction. Both counts are bounded; beyond a bound is a fault at the parser's place.
 

@@ -79,7 +79,7 @@ def _form(codes: str) -> struct.Struct:
     return struct.Struct(">" + "".join(PRIMITIVES[code] for code in codes))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassDescriptor:
     """A class as the wire describes it. `fields` come in stream order: primitives first, then references.
 
@@ -122,7 +122,7 @@ class ClassDescriptor:
         return self._hierarchy
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Part:
     """What one class of an object's hierarchy holds: its fields, and what its writeObject added (None: it has none)."""
 
@@ -131,7 +131,7 @@ class Part:
     annotation: "list[Content] | None" = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Instance:
     """An object: the descriptor of its class and one Part per class, the most general first."""
 
@@ -152,7 +152,7 @@ class Instance:
         return next((part.fields[name] for part in reversed(self.parts) if name in part.fields), None)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Array:
     """An array. Items of byte[] are `bytes`, those of other primitives a list of numbers, else a list of values."""
 
@@ -160,7 +160,7 @@ class Array:
     items: "bytes | list[Value]"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Enumerator:
     """A constant of an enum, known by its name only."""
 
@@ -168,14 +168,14 @@ class Enumerator:
     constant: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassRef:
     """A java.lang.Class; None for one that is not serializable."""
 
     descriptor: ClassDescriptor | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Aborted:
     """The writer failed in the middle of a top-level object; `exception` is what stopped it."""
 

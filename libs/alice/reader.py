@@ -9,7 +9,7 @@ import struct
 
 from libs.alice import nodes
 from libs.alice.attempt import PENDING, Attempt
-from libs.alice.handles import Handles
+from libs.alice.handles import AbortedByWriter, Handles
 from libs.alice.limits import Limits, MalformedStream
 from libs.alice.nodes import (
     Aborted,
@@ -26,14 +26,6 @@ from libs.alice.nodes import (
     Value,
 )
 from libs.alice.source import I32, I64, U16, U32, Source, Step
-
-
-class _AbortedByWriter(Exception):
-    """A TC_EXCEPTION ends the top-level object it stands in, wherever it stands."""
-
-    def __init__(self, exception: Value) -> None:
-        super().__init__()
-        self.exception = exception
 
 
 class Reader:
@@ -85,6 +77,11 @@ class Reader:
             raise self._failure
         return found
 
+    def close(self) -> None:
+        """Let go of all that was read, at once: what can be referred back to may be much. Nothing is fed any more."""
+        self._machine.close()
+        self._handles.forget()
+
     def _stream(self) -> Step[None]:
         """The whole stream: header, then objects, block data and resets without end."""
         self._source.bound(len(nodes.MAGIC))
@@ -103,7 +100,7 @@ class Reader:
             made: TopLevel
             try:
                 made = yield from self._content(code, 0)
-            except _AbortedByWriter as stop:
+            except AbortedByWriter as stop:
                 self._handles.forget()
                 made = Aborted(stop.exception)
             self._finished.append(made)
@@ -152,7 +149,7 @@ class Reader:
             return reference
         if code == nodes.EXCEPTION:
             self._handles.forget()
-            raise _AbortedByWriter((yield from self._value(depth + 1)))
+            raise AbortedByWriter((yield from self._value(depth + 1)))
         raise self._source.fault(f"type code 0x{code:02x} is not allowed here")
 
     def _reference(self) -> Step[Value]:

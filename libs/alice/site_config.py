@@ -1,7 +1,8 @@
 """What a CE reads about itself in ALICE's directory (LDAP), and what it makes of it. Pure.
 
-Four entries: the site's, the host's, the CE's, and the partitions that name the CE. Attributes are called as in ALICE's
-own CE, `<entry>_<attribute in lower case>`. Source: alien.config.ConfigUtils, alien.site.SiteMap and
+Four entries: the site's, the host's, the CE's, and the partitions that name the CE; and the accounts that our
+certificate belongs to, since the central services believe who we say we are. Attributes are called as in ALICE's own
+CE, `<entry>_<attribute in lower case>`. Source: alien.config.ConfigUtils, alien.site.SiteMap and
 alien.site.ComputingElement of https://gitlab.cern.ch/jalien/jalien.
 """
 
@@ -26,48 +27,68 @@ _CPUS = re.compile(r"other\.cpucores\s*(>=|<=|>|<|==|=|!=)\s*([0-9]{1,9})", re.A
 
 @dataclass(frozen=True)
 class Reading:
-    """What the central services answered; an entry that was not found is empty. Names in lower case, no prefix."""
+    """What the central services answered; an entry that was not found is empty. Names in lower case, no prefix.
+
+    `accounts`: those whose subject is our certificate's.
+    """
 
     site: Attributes
     host: Attributes
     ce: Attributes
     partitions: Sequence[str]
+    accounts: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Questions:
-    """The four requests of one reading."""
+    """The requests of one reading."""
 
     site: LdapTreeRequest
     host: LdapTreeRequest
     ce: LdapTreeRequest
     partitions: LdapInfoRequest
+    accounts: LdapInfoRequest
 
-    def reading(self, *, site: LdapTree, host: LdapTree, ce: LdapTree, partitions: LdapInfo) -> Reading:
-        """The four answers without the prefixes that were asked for."""
+    def reading(
+        self, *, site: LdapTree, host: LdapTree, ce: LdapTree, partitions: LdapInfo, accounts: LdapInfo
+    ) -> Reading:
+        """The answers without the prefixes that were asked for."""
         return Reading(
             site=_bare(self.site, site),
             host=_bare(self.host, host),
             ce=_bare(self.ce, ce),
             partitions=partitions.values,
+            accounts=accounts.values,
         )
 
 
-def questions(ce: str, host: str) -> Questions:
-    """What to ask for the CE `ALICE::<site>::<ce>` on that host. Several CEs may share a host, so a CE goes by name."""
+def questions(ce: str, host: str, subject: str) -> Questions:
+    """What to ask for the CE `ALICE::<site>::<ce>` on that host, as the certificate `subject` in ALICE's slash form.
+
+    Several CEs may share a host, so a CE goes by its name.
+    """
     _, site, short = (_escaped(part) for part in ce.split("::"))
     return Questions(
         site=LdapTreeRequest(f"(&(ou={site})(objectClass=AliEnSite))", "ou=Sites,", "site"),
         host=LdapTreeRequest(f"(&(host={_escaped(host)}))", f"ou=Config,ou={site},ou=Sites,", "host"),
         ce=LdapTreeRequest(f"(&(name={short}))", f"ou=CE,ou=Services,ou={site},ou=Sites,", "ce"),
         partitions=LdapInfoRequest(f"(&(CEname={_escaped(ce)}))", "ou=Partitions,", "name"),
+        accounts=LdapInfoRequest(f"(subject={_escaped(subject)})", "ou=People,", "uid"),
     )
 
 
+def account_problem(reading: Reading, account: str) -> str:
+    """What is wrong with saying that we are `account`; empty when it is one of our certificate's."""
+    if account in reading.accounts:
+        return ""
+    theirs = ", ".join(reading.accounts) or "none"
+    return f"our certificate is not account {account!r}'s: the accounts with its subject are {theirs}"
+
+
 def observed(
-    reading: Reading, previous: SiteConfigObserved | None, *, ce: str, at: datetime, by: str
+    reading: Reading, previous: SiteConfigObserved | None, *, ce: str, account: str, at: datetime, by: str
 ) -> SiteConfigObserved:
-    """What holds after a reading; `ce` is the short name.
+    """What holds after a reading; `ce` is the short name, `account` the one that we say we are.
 
     An entry that vanished, and an attribute that cannot be read, stay as they were last read well; `problems` says so.
     An attribute that is gone from an entry is gone. A CE whose own entry was found is in no partition if none names it.
@@ -75,7 +96,7 @@ def observed(
     kept = previous.attributes if previous else {}
     read_at = dict(previous.read_at) if previous else {}
     attributes: dict[str, list[str]] = {}
-    problems: list[str] = []
+    problems = [problem] if (problem := account_problem(reading, account)) else []
     for entry, found in (("site", reading.site), ("host", reading.host), ("ce", reading.ce)):
         of_entry = {name: kept[name] for name in kept if name.startswith(f"{entry}_")}
         if found:

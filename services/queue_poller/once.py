@@ -75,7 +75,11 @@ async def _site_config(client: CentralServices, short: str, ce: Ce) -> tuple[Sit
         log.error("%s: site configuration: %s", ce.name, site_config.reason(error))
         return None, exit_code(error)
     _print(report.site_config_read(spent_s=spent_s))
-    return directory.observed(reading, None, ce=short, at=clock.now(), by="once"), 0
+    found = directory.observed(reading, None, ce=short, account=client.account, at=clock.now(), by="once")
+    if problem := directory.account_problem(reading, client.account):
+        log.error("%s: %s", ce.name, problem)
+        return found, exit_code(Misconfigured(problem))
+    return found, 0
 
 
 async def _ask(client: CentralServices, ce: Ce, observed: SiteConfigObserved | None) -> None:

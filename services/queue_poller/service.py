@@ -11,9 +11,9 @@ from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
-from services.queue_poller import decide
+from services.queue_poller import decide, site_config
 from services.queue_poller.poller import Poller
-from services.queue_poller.site_config import SiteConfigs, Sources
+from services.queue_poller.site_config import SiteConfigs
 
 
 async def serve(context: Context) -> None:
@@ -36,16 +36,10 @@ async def _work_while_held(context: Context, bus: Bus, central: Settings, curren
             machine: await stack.enter_async_context(bus.latest(subjects.FACILITY_OBSERVED, machine))
             for machine in {ce.machine for ce in site.ce.values()}
         }
-        sources = {
-            short: Sources(
-                published=await stack.enter_async_context(bus.latest(subjects.SITE_CONFIG_OBSERVED, short)),
-                facility=facilities[ce.machine],
-            )
-            for short, ce in site.ce.items()
-        }
+        previous = await site_config.published(bus, site.ce, context.stop)
         client = await stack.enter_async_context(CentralServices(central, current))
         interval_s = site.central_services.site_config_interval_s
-        configs = SiteConfigs(site.ce, client, sources, bus, interval_s=interval_s)
+        configs = SiteConfigs(site.ce, client, bus, previous, facilities, interval_s=interval_s)
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(_read_configs(context, client, configs))]
             loops += [
@@ -60,9 +54,6 @@ async def _work_while_held(context: Context, bus: Bus, central: Settings, curren
 
 async def _read_configs(context: Context, client: CentralServices, configs: SiteConfigs) -> None:
     """The site configuration of all CEs, at a slow pace of its own."""
-    # Without what was published before, an entry that vanished meanwhile would be lost.
-    if not await configs.published(context.stop):
-        return
     await reconcile(
         "site configuration",
         configs.step,
@@ -70,7 +61,7 @@ async def _read_configs(context: Context, client: CentralServices, configs: Site
         pause_s=configs.pause_s,
         stop=context.stop,
         health=context.health,
-        step_bound_s=client.bound_s(requests=4 * len(context.site.ce)),
+        step_bound_s=client.bound_s(requests=site_config.REQUESTS * len(context.site.ce)),
     )
 
 

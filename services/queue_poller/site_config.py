@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-import msgspec
 from opentelemetry import metrics
 
 from libs.alice import failures, site_config
@@ -24,25 +23,31 @@ from libs.runtime.site.overlay import Effective
 from services.queue_poller import decide
 
 FIRST_S = 10.0
+REQUESTS = 5
 
 log = logging.getLogger(__name__)
 
 
-class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bus knows of one CE: its last site configuration, and its machine's planned outages."""
-
-    published: Latest[SiteConfigObserved]
-    facility: Latest[FacilityObserved]
+async def published(bus: Bus, ces: Iterable[str], stop: asyncio.Event) -> dict[str, SiteConfigObserved]:
+    """What an instance published last of each CE, maybe long ago; without it an entry that vanished since is lost."""
+    found: dict[str, SiteConfigObserved] = {}
+    for short in ces:
+        async with bus.latest(subjects.SITE_CONFIG_OBSERVED, short) as latest:
+            await latest.read(stop)
+            if latest.value is not None:
+                found[short] = latest.value
+    return found
 
 
 async def ask(client: CentralServices, ce: Ce) -> Reading:
     """One reading. Raises as every request does; servers before 2024 close the connection."""
-    asked = site_config.questions(ce.name, ce.host)
+    asked = site_config.questions(ce.name, ce.host, await client.subject())
     return asked.reading(
         site=await client.ldap_tree(asked.site),
         host=await client.ldap_tree(asked.host),
         ce=await client.ldap_tree(asked.ce),
         partitions=await client.ldap_info(asked.partitions),
+        accounts=await client.ldap_info(asked.accounts),
     )
 
 
@@ -54,14 +59,17 @@ def reason(error: NacreError) -> str:
 
 
 class SiteConfigs:
-    """Every CE as it is run. `ready` is set once each has been asked for, well or not."""
+    """Every CE as it is run. `previous` is what was published last of those that were ever read, `facilities` what the
+    machines' facilities say, by machine. `ready` is set once every CE was asked for, well or not.
+    """
 
     def __init__(
         self,
         ces: Mapping[str, Ce],
         client: CentralServices,
-        sources: Mapping[str, Sources],
         bus: Bus,
+        previous: Mapping[str, SiteConfigObserved],
+        facilities: Mapping[str, Latest[FacilityObserved]],
         *,
         interval_s: float,
     ) -> None:
@@ -69,9 +77,9 @@ class SiteConfigs:
         self._interval_s = interval_s
         self._ces = ces
         self._client = client
-        self._sources = sources
         self._bus = bus
-        self._read: dict[str, SiteConfigObserved] = {}
+        self._facilities = facilities
+        self._last = dict(previous)
         self._said: dict[str, list[str]] = {}
         self._readings = metrics.get_meter("nacre.queue_poller").create_counter(
             "nacre_site_config_readings", description="readings of the site configuration, by result"
@@ -83,23 +91,17 @@ class SiteConfigs:
 
     def observed(self, short: str) -> SiteConfigObserved | None:
         """What ALICE said last; after a start, what an earlier instance had published."""
-        return self._read.get(short) or self._sources[short].published.value
+        return self._last.get(short)
 
     def effective(self, short: str, now: datetime) -> Effective:
         """The CE with ALICE's settings, its time to live no longer than until the next planned outage."""
-        found = overlay.effective(self._ces[short], self.observed(short))
-        return overlay.before_outage(found, self._sources[short].facility.value, now)
-
-    async def published(self, stop: asyncio.Event) -> bool:
-        """Wait for what an earlier instance published of every CE; False when `stop` came first."""
-        for source in self._sources.values():
-            if not await source.published.read(stop):
-                return False
-        return True
+        ce = self._ces[short]
+        found = overlay.effective(ce, self.observed(short))
+        return overlay.before_outage(found, self._facilities[ce.machine].value, now)
 
     async def first(self, short: str, stop: asyncio.Event) -> None:
         """Wait, for a while, until the CE's configuration is known: after that the site file's stands alone."""
-        if await self._sources[short].published.read(stop) and self.observed(short) is None:
+        if self.observed(short) is None:
             await either(self.ready, stop, FIRST_S)
 
     def pause_s(self) -> float:
@@ -117,7 +119,7 @@ class SiteConfigs:
             failed = await self._observe(short, failed if isinstance(failed, Transient) else None)
         await self._client.close()
         self.ready.set()
-        for short, found in self._read.items():
+        for short, found in self._last.items():
             await self._bus.publish(subjects.SITE_CONFIG_OBSERVED, short, found)
 
     async def _observe(self, short: str, away: NacreError | None) -> NacreError | None:
@@ -129,7 +131,8 @@ class SiteConfigs:
             found = site_config.not_observed(reason(error), previous, ce=short, at=at, by=by)
             self._note(short, found, previous, failures.kind(error))
             return error
-        found = site_config.observed(reading, previous, ce=short, at=at, by=by)
+        account = self._client.account
+        found = site_config.observed(reading, previous, ce=short, account=account, at=at, by=by)
         self._note(short, found, previous, "problems" if found.problems else "read")
         return None
 
@@ -141,7 +144,7 @@ class SiteConfigs:
     def _note(self, short: str, found: SiteConfigObserved, previous: SiteConfigObserved | None, result: str) -> None:
         """Keep, count, and log what changed and what is wrong, each once."""
         name = self.name(short)
-        self._read[short] = found
+        self._last[short] = found
         self._readings.add(1, {"ce": short, "result": result})
         if previous is None and not found.unknown_because:
             told = (f"{name} {text} ({found.origins[name]})" for name, text in site_config.settings(found).items())

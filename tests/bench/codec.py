@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from libs.alice.client import REQUESTS_PER_CONNECTION
 from libs.alice.reader import Reader
 from libs.alice.requests import FreeSlotsRequest, Principal, Request, RequestEncoder, WaitingJobsRequest
 from libs.alice.site_map import CeFacts, site_map
@@ -15,8 +16,6 @@ RUNS = 7
 RUN_S = 1.0
 GOAL_MB_PER_S = 8
 GOAL_REQUESTS_PER_S = 2000
-# As the client: a connection, and with it the table of handles, serves so many requests.
-REQUESTS_PER_CONNECTION = 100
 READ_BYTES = 1 << 16
 CHAIN_DER_BYTES = (1200, 1600)
 CE = "ALICE::NERSC::perlmutter"

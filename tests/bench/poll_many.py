@@ -25,7 +25,7 @@ from libs.events import subjects
 from libs.runtime.health import Health
 from libs.runtime.site import Site, load
 from services.queue_poller.poller import Poller
-from services.queue_poller.site_config import SiteConfigs, Sources
+from services.queue_poller.site_config import SiteConfigs
 from tests.bench.idle_memory import resident_mb
 from tests.e2e.house import free_port
 from tests.nats_server import NatsServer
@@ -95,15 +95,8 @@ async def pollers(site: Site, bus: Bus) -> AsyncIterator[list[Poller]]:
     current = CurrentIdentity(central.identity)
     async with contextlib.AsyncExitStack() as stack:
         facility = await stack.enter_async_context(bus.latest(subjects.FACILITY_OBSERVED, "perlmutter"))
-        sources = {
-            short: Sources(
-                published=await stack.enter_async_context(bus.latest(subjects.SITE_CONFIG_OBSERVED, short)),
-                facility=facility,
-            )
-            for short in site.ce
-        }
         clients = [await stack.enter_async_context(CentralServices(central, current)) for _ in site.ce]
-        configs = SiteConfigs(site.ce, clients[0], sources, bus, interval_s=300.0)
+        configs = SiteConfigs(site.ce, clients[0], bus, {}, {"perlmutter": facility}, interval_s=300.0)
         yield [
             Poller(short, client, configs, bus, interval_s=60.0, health=Health())
             for short, client in zip(site.ce, clients, strict=True)

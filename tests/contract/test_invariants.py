@@ -65,6 +65,10 @@ MUTANTS = {
         f"{SUBMITTER}/decide.py", " or agent.first_listed_at > listed_at", "",
         f"{UNIT}/test_decide.py::test_unlisted_counts_what_no_observation_counted",
     ),
+    "3 a vanished entry stays as it was": (
+        "libs/alice/site_config.py", "            attributes |= of_entry\n", "",
+        "tests/unit/alice/test_site_config.py::test_a_vanished_entry_stays_as_it_was_and_says_so",
+    ),
     "4 unclear counts as submitted": (
         f"{SUBMITTER}/decide.py", '"accepted", "unclear", "adopted")', '"accepted", "adopted")',
         f"{UNIT}/test_decide.py::test_unlisted_counts_what_no_observation_counted",

@@ -182,7 +182,7 @@ async def test_a_ce_reads_its_site_configuration(world: World) -> None:
     if "2022" in world.arguments:
         pytest.skip("asked over LDAP itself, which these servers do not pass on")
     ce, host = world.ready["ce"], world.ready["ce_host"]
-    asked = site_config.questions(ce, host)
+    asked = site_config.questions(ce, host, load(world.settings().identity).subject)
     found = None
     async with CentralServices(world.settings()) as client:
         for _ in range(2):
@@ -191,8 +191,11 @@ async def test_a_ce_reads_its_site_configuration(world: World) -> None:
                 host=await client.ldap_tree(asked.host),
                 ce=await client.ldap_tree(asked.ce),
                 partitions=await client.ldap_info(asked.partitions),
+                accounts=await client.ldap_info(asked.accounts),
             )
-            found = site_config.observed(reading, found, ce="firstce", at=clock.now(), by="tests/1")
+            found = site_config.observed(
+                reading, found, ce="firstce", account=world.ready["account"], at=clock.now(), by="tests/1"
+            )
             await world.tell("site_config", ces={"firstce": {"ttl": "3600", "matcharg": "CPUCores=0"}})
     assert found is not None
     assert found.problems == []

@@ -31,9 +31,10 @@ from tests.unit.alice import recordings
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_session_of_25_requests_runs_on_one_connection(
-    authority: Authority, loop: Callable[[], asyncio.AbstractEventLoop]
+    authority: Authority, loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recorded session with its two resets, asked for live through TLS, on both event loops."""
+    monkeypatch.setattr("libs.alice.client.REQUESTS_PER_CONNECTION", 25)
 
     async def session() -> None:
         async with (

@@ -78,11 +78,11 @@ async def test_a_ce_in_shadow_mode_is_not_told_to_be_alive(world: World, tmp_pat
     assert "not asked in shadow mode" in one.stdout
     assert "7 active job agents" in one.stdout
     names = [request["request"].rpartition(".")[2] for request in (await asked(world))[before:]]
-    assert names == ["Ping", *["LDAPTreeRequest"] * 3, "LDAPInfoRequest", "GetNumberWaitingJobs"]
+    assert names == ["Ping", *["LDAPTreeRequest"] * 3, *["LDAPInfoRequest"] * 2, "GetNumberWaitingJobs"]
 
 
 async def test_each_failing_step_is_one_line_and_an_exit_code(world: World, tmp_path: Path, taken_port: str) -> None:
-    """A host unknown there, another server's trust, no such CE, an unfit key, and nobody there."""
+    """A host unknown there, no such CE, an unfit key, somebody else's account, an old release, and nobody there."""
     first, second = world.ready["ces"]
     found = tables(world, tmp_path)
     found["ce"]["firstce"]["host"] = "ghost.nowhere"
@@ -97,6 +97,11 @@ async def test_each_failing_step_is_one_line_and_an_exit_code(world: World, tmp_
     without = await once(tmp_path, unfit, taken_port)
     assert (without.returncode, len(without.stderr.splitlines())) == (78, 1)
     assert "nowhere.pem" in without.stderr
+    other = tables(world, tmp_path)
+    other["central_services"]["account"] = "jalien"
+    false = await once(tmp_path, other, taken_port, "--ce", "firstce")
+    assert (false.returncode, len(false.stderr.splitlines())) == (78, 1)
+    assert "not account 'jalien''s: the accounts with its subject are aliprod" in false.stderr
     await world.tell("_faults", kind="close_without_reply", request="LDAPTreeRequest", count=2)
     older = await once(tmp_path, tables(world, tmp_path), taken_port, "--ce", "firstce")
     assert (older.returncode, len(older.stderr.splitlines())) == (69, 1)

@@ -1,4 +1,5 @@
 import struct
+import sys
 
 import pytest
 
@@ -98,6 +99,16 @@ def test_a_reset_frees_handles_and_bytes() -> None:
     for _ in range(50):
         assert reader.feed(writer.reset() + writer.write(bare(chain(1)))) != []
     assert reader.resets == 50
+
+
+def test_a_closed_reader_holds_nothing_back() -> None:
+    """What it had read is let go at once, not when some garbage collection finds it."""
+    reader = Reader()
+    (found,) = reader.feed(written(bare(chain(1))))
+    assert sys.getrefcount(found) > 2
+    reader.close()
+    # What is left is this test's own name for it, and the argument of the call.
+    assert sys.getrefcount(found) == 2
 
 
 WRONG = {

@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from tests.unit.alice.graphs import Shapes
 SHARE = 100
 
 
+@pytest.mark.timeout(170)
 def test_a_mutated_recording_gives_objects_or_malformed() -> None:
     """One in a hundred of all cases, always the same: objects or Malformed, and nothing more after that."""
     found = Counter(mutations.run(*mutations.mutated(SEED, number)) for number in range(0, CASES, SHARE))

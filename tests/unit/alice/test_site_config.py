@@ -26,26 +26,30 @@ ENTRY = {
 
 
 def reading(**changes: object) -> Reading:
-    found: dict[str, object] = {"site": SITE, "host": HOST, "ce": ENTRY, "partitions": ["b", "a"]}
+    found: dict[str, object] = {"site": SITE, "host": HOST, "ce": ENTRY, "partitions": ["b", "a"], "accounts": ["me"]}
     return Reading(**(found | changes))  # type: ignore[arg-type]
 
 
 def read(found: Reading, previous: SiteConfigObserved | None = None, at: datetime = NOW) -> SiteConfigObserved:
-    return site_config.observed(found, previous, ce="cpu", at=at, by="queue_poller/1")
+    return site_config.observed(found, previous, ce="cpu", account="me", at=at, by="queue_poller/1")
 
 
 def test_the_questions_are_those_of_alices_own_ce() -> None:
     """Site, host and CE by name below the site's branch, partitions by the CE's full name; names are escaped."""
-    asked = site_config.questions(CE, "ce.example.org")
+    asked = site_config.questions(CE, "ce.example.org", "/C=ch/CN=ce, Inc.")
     assert (asked.ce.filter, asked.ce.base) == ("(&(name=cpu))", "ou=CE,ou=Services,ou=NERSC,ou=Sites,")
     assert (asked.host.filter, asked.host.base) == ("(&(host=ce.example.org))", "ou=Config,ou=NERSC,ou=Sites,")
     assert (asked.site.filter, asked.site.base) == ("(&(ou=NERSC)(objectClass=AliEnSite))", "ou=Sites,")
     assert (asked.partitions.filter, asked.partitions.key) == (f"(&(CEname={CE}))", "name")
     trees = [LdapTree({f"{name}_ttl": ("1",), f"{name}_{name}_x": ("2",)}) for name in ("site", "host", "ce")]
-    told = asked.reading(site=trees[0], host=trees[1], ce=trees[2], partitions=LdapInfo(("a",)))
+    assert (asked.accounts.filter, asked.accounts.key) == (r"(subject=/C\3dch/CN\3dce\2c Inc.)", "uid")
+    told = asked.reading(
+        site=trees[0], host=trees[1], ce=trees[2], partitions=LdapInfo(("a",)), accounts=LdapInfo(("me",))
+    )
+    assert told.accounts == ("me",)
     assert told.host == {"ttl": ("1",), "host_x": ("2",)}
     assert (told.site["ttl"], told.ce["ce_x"], told.partitions) == (("1",), ("2",), ("a",))
-    assert site_config.questions("ALICE::X::a)(b*", "h").ce.filter == r"(&(name=a\29\28b\2a))"
+    assert site_config.questions("ALICE::X::a)(b*", "h", "").ce.filter == r"(&(name=a\29\28b\2a))"
 
 
 def test_everything_that_is_used_is_read_with_its_origin() -> None:
@@ -96,6 +100,14 @@ def test_users_that_alone_may_run() -> None:
     assert found.environment["cerequirements"] == 'other.user == "a" && other.user=="b"'
 
 
+def test_an_account_that_is_not_our_certificates_is_told() -> None:
+    """The central services would believe it; the directory knows better."""
+    assert site_config.account_problem(reading(accounts=["other", "me"]), "me") == ""
+    (problem,) = read(reading(accounts=["a", "b"])).problems
+    assert problem == "our certificate is not account 'me''s: the accounts with its subject are a, b"
+    assert "are none" in site_config.account_problem(reading(accounts=[]), "me")
+
+
 @pytest.mark.parametrize("entry", ["site", "host", "ce"])
 def test_a_vanished_entry_stays_as_it_was_and_says_so(entry: str) -> None:
     """Every setting keeps its value and origin; the problem says since when; nothing counts as changed."""
@@ -110,7 +122,7 @@ def test_a_vanished_entry_stays_as_it_was_and_says_so(entry: str) -> None:
 
 def test_an_entry_that_was_never_there_is_told() -> None:
     """Nothing is made up for it."""
-    found = read(Reading({}, {}, {}, []))
+    found = read(Reading({}, {}, {}, [], ["me"]))
     assert len(found.problems) == 3
     assert all("has no such entry" in problem for problem in found.problems)
     assert (found.origins, found.partitions, found.read_at) == ({}, None, {})
@@ -203,7 +215,8 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
 )
 NAMES = st.sampled_from(["ttl", "matcharg", "environment", "cerequirements", "installationmethod", "closese", "other"])
 ENTRIES = st.dictionaries(NAMES, st.lists(TEXTS, min_size=1, max_size=3), max_size=7)
-READINGS = st.builds(Reading, ENTRIES, ENTRIES, ENTRIES, st.lists(st.text(min_size=1, max_size=5), max_size=3))
+NAMED = st.lists(st.text(min_size=1, max_size=5), max_size=3)
+READINGS = st.builds(Reading, ENTRIES, ENTRIES, ENTRIES, NAMED, NAMED)
 
 
 @given(st.lists(READINGS, min_size=1, max_size=4))
@@ -221,5 +234,5 @@ def test_whatever_is_read_comes_to_good_settings(readings: list[Reading]) -> Non
     again = read(readings[-1], found)
     assert site_config.settings(again) == site_config.settings(found)
     assert (again.changes, again.changed_at) == (found.changes, found.changed_at)
-    nothing = read(Reading({}, {}, {}, []), found)
+    nothing = read(Reading({}, {}, {}, [], ["me"]), found)
     assert site_config.settings(nothing) == site_config.settings(found)
