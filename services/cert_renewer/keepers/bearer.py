@@ -14,7 +14,7 @@ from services.cert_renewer.decide import Action, Seen
 from services.cert_renewer.destination import Destination
 from services.cert_renewer.keepers.keeper import BEARER, Looked, told
 
-TODO = "the operator must mend what `problem` says (edge relays cannot hand in what worker nodes report)"
+WHO_MUST = "the operator must mend what `problem` says (edge relays cannot hand in what worker nodes report)"
 
 
 class BearerKeeper:
@@ -86,4 +86,4 @@ class BearerKeeper:
             not_after=self._signed_at and self._signed_at + timedelta(seconds=self._edge.bearer_s),
             renews_at=self._due_at(now),
         )
-        return told(row, TODO)
+        return told(row, WHO_MUST)

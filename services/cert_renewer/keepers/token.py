@@ -15,7 +15,7 @@ from services.cert_renewer.decide import Action, Seen
 from services.cert_renewer.destination import Destination
 from services.cert_renewer.keepers.keeper import TOKEN, Looked, told
 
-TODO = "the operator must mend what `problem` says (job agents that find no fresh token end at their start)"
+WHO_MUST = "the operator must mend what `problem` says (job agents that find no fresh token end at their start)"
 
 
 class TokenKeeper:
@@ -96,7 +96,7 @@ class TokenKeeper:
         place = self._destination.place(self._file)
         if certificate is None:
             problem = trouble or f"no token in {place} yet"
-            return told(Credential(kind=TOKEN, source=place, checked_at=now, problem=problem), TODO)
+            return told(Credential(kind=TOKEN, source=place, checked_at=now, problem=problem), WHO_MUST)
         row = Credential(
             kind=TOKEN,
             source=place,
@@ -108,4 +108,4 @@ class TokenKeeper:
             problem=trouble,
             renews_at=self._due_at(certificate, now),
         )
-        return told(row, TODO)
+        return told(row, WHO_MUST)
