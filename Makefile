@@ -2,9 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# What Python has compiled is kept: hundreds of processes start in a test run, and pytest rewrites each test's module.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm acme check test demo bench lock asyncapi up down logs test-containers clean
+.PHONY: help install slurm acme check test demo crash bench lock asyncapi up down logs test-containers clean
 
 help:  ## this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -31,8 +33,11 @@ check: $(BIN)/.installed  ## ruff, mypy --strict, import contracts, house rules,
 test: install  ## all tests, against a real nats-server and, where installed, a real Slurm
 	pytest -q -n 4
 
-demo: install  ## the main job end to end: grid jobs in, job agents through Slurm, MonALISA out (SLURM=model for the model)
-	python -m tests.e2e.demo --slurm $(or $(SLURM),auto)
+demo: install  ## the main job end to end: grid jobs in, job agents through Slurm, MonALISA out (SLURM=model, KILL=1)
+	python -m tests.e2e.demo --slurm $(or $(SLURM),auto) $(if $(KILL),--kill)
+
+crash: install  ## exactly one batch job per job agent, whatever is killed, lost or late (AGENTS=100 SEED=1 SLURM=model)
+	python -m tests.e2e.crash --agents $(or $(AGENTS),100) --seed $(or $(SEED),1) --slurm $(or $(SLURM),model)
 
 COMPOSE := docker compose --profile world
 up: $(BIN)/.installed  ## the house and its world in containers, with a real Slurm (finds, or as root on Debian starts, an engine)

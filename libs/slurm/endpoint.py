@@ -35,5 +35,6 @@ def unchecked(site: Site, machine: str, share: float) -> Endpoint:
         time_zone=table.time_zone,
         rate_per_s=table.requests_per_s * share,
         rows_limit=table.listing_rows_limit,
+        max_array_size=table.max_array_size,
         bounds=Bounds(concurrency=table.concurrency),
     )

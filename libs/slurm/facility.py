@@ -1,5 +1,6 @@
 """The facility's own word on one machine: its status, planned outages, and what it gave us."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -8,6 +9,7 @@ from libs.runtime.errors import NacreError, Refused
 from libs.slurm import account_replies, replies
 from libs.slurm.account_replies import ProjectHours
 from libs.slurm.replies import MachineStatus, PlannedOutage
+from libs.slurm.tally import Seen
 from libs.slurm.transport import ApiTransport
 
 
@@ -22,6 +24,9 @@ class FacilityWord(Protocol):
 
     async def projects(self) -> tuple[ProjectHours, ...]:
         """Node hours given and used by account. Refused where there is nobody to ask: unknown is not none."""
+
+    def api_seen(self) -> Seen | None:
+        """What its API has been like lately, as seen from this process; None where there is none."""
 
 
 class ApiFacility:
@@ -54,6 +59,10 @@ class ApiFacility:
         path = "/account/projects"
         return account_replies.projects(await self._api.get(path), path)
 
+    def api_seen(self) -> Seen | None:
+        """Every request of this process, whoever made it."""
+        return self._api.tally.seen(asyncio.get_running_loop().time())
+
 
 class NoFacility:
     """A FacilityWord where no facility can be asked: a machine of whose Slurm only the commands are at hand."""
@@ -72,6 +81,10 @@ class NoFacility:
     async def projects(self) -> tuple[ProjectHours, ...]:
         """Not known."""
         raise Refused(f"{self._machine}: there is no facility to ask for its allocations")
+
+    def api_seen(self) -> Seen | None:
+        """There is none."""
+        return None
 
 
 def _nobody(_status: str) -> None:

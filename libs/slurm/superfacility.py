@@ -16,7 +16,7 @@ import msgspec
 
 from libs.runtime import clock
 from libs.runtime.errors import Malformed, Misconfigured, NacreError
-from libs.slurm import listings, programs, replies, rows, script
+from libs.slurm import cut_lists, listings, programs, replies, rows, script
 from libs.slurm.access import ApiClientKey
 from libs.slurm.batch_queue import SCRIPT_LIMIT_BYTES, Listing, RecentTask
 from libs.slurm.command import CommandQueue
@@ -31,12 +31,15 @@ from libs.slurm.transport import ApiTransport, Bounds, http_client
 __all__ = ["Accepted", "Endpoint", "Listing", "Refusal", "SuperfacilityClient", "Unclear", "connected"]
 
 _CANCELS_AT_ONCE = 8
+# Questions for the rest of cut task lists, per listing.
+_ASKED_FOR_CUT_LISTS = 20
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One machine behind one API: where, as whom, and the bounds. `time_zone` is the machine's (zoneinfo name).
 
-    `rows_limit`: rows asked for at once; as many rows back means that there may be more. `task_poll_s` is the first
+    `rows_limit`: rows asked for at once; as many rows back means that there may be more. `max_array_size`: Slurm's
+    MaxArraySize, below which every array task's index is. `task_poll_s` is the first
     pause before looking at a submission's task (they grow), `task_patience_s` how long it is followed before the
     outcome counts as unclear.
     """
@@ -49,6 +52,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str = "UTC"
     rate_per_s: float = 1.0
     rows_limit: int = 20_000
+    max_array_size: int = 1001
     task_poll_s: float = 1.0
     task_patience_s: float = 120.0
     bounds: Bounds = Bounds()
@@ -131,7 +135,9 @@ class SuperfacilityClient:
         return outcomes
 
     async def listing(self, user: str, *, names: Iterable[str] = ()) -> Listing:
-        """squeue, uncached. Without names it is one request, whatever the number of jobs."""
+        """squeue, uncached. Without names it is one request, whatever the number of jobs; a task list that Slurm cut
+        short is asked for task by task, in at most 20 more.
+        """
         kwargs = [f"user={user}"]
         parts = [[f"name={','.join(part)}"] if part else [] for part in programs.in_parts(names)]
         return listings.joined([await self._ask([*kwargs, *part], user, sacct=False) for part in parts])
@@ -150,19 +156,53 @@ class SuperfacilityClient:
         return await self._tasks.recent()
 
     async def _ask(self, kwargs: list[str], user: str, *, sacct: bool) -> Listing:
+        listed_at = clock.now()
+        parsed, faults = await self._rows(kwargs, sacct=sacct)
+        if not (sacct or faults) and _only_cut(parsed):
+            parsed = await self._made_whole(parsed, user)
+        return listings.of(parsed, user=user, listed_at=listed_at, faults=faults)
+
+    async def _rows(self, kwargs: list[str], *, sacct: bool) -> tuple[rows.Parsed, list[str]]:
+        """Typed rows, and what is wrong with all of them together."""
         program = "sacct" if sacct else "squeue"
         limit = self._endpoint.rows_limit
-        listed_at = clock.now()
         body = await self._api.get(
             self._path,
             {"index": 0, "limit": limit, "sacct": str(sacct).lower(), "cached": "false", "kwargs": kwargs},
         )
-        raw = replies.queue_rows(body, program)
+        try:
+            raw = replies.queue_rows(body, program)
+        except NacreError:
+            self._api.tally.said_an_error("an error in HTTP 200")
+            raise
         parsed = (rows.parse_sacct if sacct else rows.parse_squeue)(raw, self._zone)
-        faults = []
-        if len(raw) >= limit:
-            faults.append(f"{program} gave {len(raw)} rows, as many as asked for: there may be more")
-        return listings.of(parsed, user=user, listed_at=listed_at, faults=faults)
+        full = len(raw) >= limit
+        return parsed, [f"{program} gave {len(raw)} rows, as many as asked for: there may be more"] if full else []
+
+    async def _made_whole(self, parsed: rows.Parsed, user: str) -> rows.Parsed:
+        """The rows with every cut task list made whole; a list that could not be stays a fault."""
+        whole: list[rows.BatchJob] = []
+        faults: list[str] = []
+        left = _ASKED_FOR_CUT_LISTS
+        for job in parsed.jobs:
+            if job.indices is not None:
+                whole.append(job)
+                continue
+            search = cut_lists.begun(job, parsed.jobs)
+            while left and (tasks := cut_lists.next_tasks(search, self._endpoint.max_array_size)):
+                left -= 1
+                answer, wrong = await self._rows(
+                    [f"user={user}", f"jobid={cut_lists.job_ids(search, tasks)}"], sacct=False
+                )
+                if wrong or not _only_cut(answer):
+                    break
+                search = cut_lists.continued(search, tasks, answer.jobs)
+            if cut_lists.next_tasks(search, self._endpoint.max_array_size):
+                faults.append(f"squeue row {job.array_job_id}: its list of array tasks was cut, and the rest not told")
+                whole.append(job)
+            else:
+                whole += cut_lists.made_whole(search)
+        return rows.Parsed(jobs=tuple(whole), faults=tuple(faults))
 
     async def _effect(
         self, method: str, path: str, form: dict[str, str] | None = None, cancelling: str = ""
@@ -174,3 +214,8 @@ class SuperfacilityClient:
             return await self._tasks.followed(task, functools.partial(replies.task_outcome, expected_job_id=cancelling))
         except AnswerLost as error:
             return Unclear(why=str(error), task_id=task)
+
+
+def _only_cut(parsed: rows.Parsed) -> bool:
+    """Whether cut task lists are all that is wrong with the rows."""
+    return len(parsed.faults) == sum(row.indices is None for row in parsed.jobs)

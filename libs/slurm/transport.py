@@ -17,6 +17,7 @@ from libs.runtime.errors import Malformed, Misconfigured, Overloaded, RateLimite
 from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, Signer, TokenCache
 from libs.slurm.errors import AnswerLost, NotFound
 from libs.slurm.rate import RateShare
+from libs.slurm.tally import Tally
 
 Params = Mapping[str, str | int | Sequence[str]]
 Files = Mapping[str, tuple[str, bytes]]
@@ -30,6 +31,9 @@ NOT_AUTHENTICATED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _COME_BACK_LATER = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS})
 _LONGEST_CLOSURE_S = 600.0
 _DETAIL_LIMIT = 300
+
+
+_KINDS = {AnswerLost: "answer lost", Malformed: "answer too large"}
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +83,7 @@ class ApiTransport:
         self._bounds = bounds
         self._places = asyncio.Semaphore(bounds.concurrency)
         self._tokens = TokenCache(key, self._buy_token)
+        self.tally = Tally()
 
     async def get(self, path: str, params: Params | None = None, *, signed: bool = True) -> bytes:
         """The body of a 2xx answer to a read. A 401 or 403 buys one new token and asks once more.
@@ -170,6 +175,18 @@ class ApiTransport:
         return answer
 
     async def _exchange(self, request: httpx.Request) -> Answer:
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        try:
+            answer = await self._exchanged(request)
+        except (Unreachable, Malformed) as error:
+            self.tally.failed(loop.time(), _KINDS.get(type(error), "no connection"))
+            raise
+        failure = "" if httpx.codes.is_success(answer.status) else f"HTTP {answer.status}"
+        self.tally.answered(loop.time(), loop.time() - asked_s, failure)
+        return answer
+
+    async def _exchanged(self, request: httpx.Request) -> Answer:
         where = f"{request.method} {request.url.path}"
         body = bytearray()
         try:

@@ -13,7 +13,8 @@ class Machine(Table, frozen=True, kw_only=True):
 
     `settle_time_s`: how long a POST may still be executed late; `listing_lag_s`: how long an accepted batch job may be
     absent from listings. `missing_share`: the share of the active agents that may be missing from one listing at once
-    before it counts as incomplete. `requests_per_s` is the API's limit for our client, shared out over our processes.
+    before it counts as incomplete. `max_array_size` is Slurm's MaxArraySize. `requests_per_s` is the API's limit for
+    our client, shared out over our processes.
     """
 
     flavour: Literal["jobs", "command", "local"] = "jobs"
@@ -28,6 +29,7 @@ class Machine(Table, frozen=True, kw_only=True):
     listing_interval_s: Seconds = 60.0
     listing_floor_s: Seconds = 5.0
     listing_rows_limit: Positive = 20000
+    max_array_size: Positive = 1001
     facility_interval_s: Seconds = 300.0
     settle_time_s: Seconds = 600.0
     listing_lag_s: Seconds = 120.0

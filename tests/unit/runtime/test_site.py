@@ -88,7 +88,11 @@ def test_what_is_wrong_is_said(tmp_path: Path, added: str | None, says: str) -> 
 HOST = "[credentials.host_certificate]\n"
 SOURCES = [
     ("acme without a server", HOST + 'source = "acme"\nnames = ["a"]\n', "set names and the table acme there"),
-    ("acme for nobody", HOST + 'source = "acme"\nacme = { directory_url = "https://a/b", contact = "c" }\n', "names"),
+    (
+        "acme without names",
+        HOST + 'source = "acme"\nacme = { directory_url = "https://a/b", contact = "c" }\n',
+        "set names",
+    ),
     ("a request for nobody", HOST + 'source = "manual"\n', "set dn or names there"),
     (
         "half a binding",

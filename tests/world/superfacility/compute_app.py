@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.world.superfacility.commands import Answer
 from tests.world.superfacility.compute import Compute, JobsAsked, Snapshot
 from tests.world.superfacility.facility import MACHINE
 from tests.world.superfacility.files import Files
+from tests.world.superfacility.listings import listing_reply
 from tests.world.superfacility.replies import Endpoint, InvalidError, checked, flag, whole_number
 from tests.world.superfacility.tasks import Tasks
 
@@ -36,22 +40,31 @@ def compute_routes(compute: Compute, tasks: Tasks) -> list[Route]:
         )
         fault = request.scope.get("nacre.fault")
         as_of: Snapshot | None = fault.snapshot if fault is not None else None
-        return Response(await compute.jobs(asked, as_of=as_of), media_type="application/json")
+        rows = await compute.jobs(asked, as_of=as_of)
+        if isinstance(rows, Answer):
+            return JSONResponse({"status": "ERROR", "output": [], "error": rows.error.strip()})
+        return listing_reply(rows)
 
     async def submit(request: Request) -> Response:
         form = await request.form()
         job = _word(form, "job")
         is_path = flag(_word(form, "isPath"), default=False, where=("body", "isPath"))
         args = [str(word) for word in form.getlist("args")]
-        return _begun(tasks.begin(lambda: compute.submit(job, is_path=is_path, args=args)).id)
+        return begun(request, lambda: compute.submit(job, is_path=is_path, args=args))
 
     async def cancel(request: Request) -> Response:
         job_id = str(request.path_params["job_id"])
-        return _begun(tasks.begin(lambda: compute.cancel(job_id)).id)
+        return begun(request, lambda: compute.cancel(job_id))
 
     async def command(request: Request) -> Response:
         executable = _word(await request.form(), "executable")
-        return _begun(tasks.begin(lambda: compute.command(executable)).id)
+        return begun(request, lambda: compute.command(executable))
+
+    def begun(request: Request, work: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
+        fault = request.scope.get("nacre.fault")
+        more_delay_s = fault.delay_s if fault is not None and fault.kind == "slow_task" else 0.0
+        task = tasks.begin(work, more_delay_s=more_delay_s)
+        return JSONResponse({"task_id": task.id, "status": "OK", "error": None})
 
     def on_machine(endpoint: Endpoint) -> Endpoint:
         return checked(endpoint, COMPUTE_MACHINES)
@@ -96,7 +109,3 @@ def _word(form: FormData, name: str) -> str:
     if not isinstance(value, str):
         raise InvalidError("body", name, text="str type expected", kind="type_error.str")
     return value
-
-
-def _begun(task_id: str) -> Response:
-    return JSONResponse({"task_id": task_id, "status": "OK", "error": None})
