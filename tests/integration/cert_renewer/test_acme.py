@@ -1,6 +1,7 @@
 """Orders from a real ACME server: http-01, external account binding, 47 days; and every way in which one can fail."""
 
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -120,12 +121,12 @@ async def test_an_order_from_account_to_installed_pair_and_its_renewal(server: S
     """The account is bound and made once; 47 days; renewed with a new key when a third is left, and not before."""
     now = datetime.now(UTC)
     keeping = keeper(tmp_path, server.settings())
-    # pebble's certificates begin at the instant of issue, which is after the look began.
+    # pebble's certificates begin with the second of issue, which may be after the look began.
     looked = await keeping.look(now)
-    assert "is taken when it begins: certificate: not valid before" in row(looked).problem
-    assert looked.again_at is not None
+    problem = row(looked).problem
+    assert not problem or "is taken when it begins: certificate: not valid before" in problem
     asked = len(server.admin("GET", "/_log"))
-    first = row(await keeping.look(looked.again_at))
+    first = row(await keeping.look(looked.again_at if problem and looked.again_at else now + timedelta(seconds=2)))
     assert len(server.admin("GET", "/_log")) == asked
     assert first.problem == ""
     assert 46.9 < (first.days_left or 0) < 47.1
@@ -184,11 +185,12 @@ async def test_a_bad_one_from_the_authority_is_not_taken_and_not_ordered_again_a
     assert os.readlink(tmp_path / versions.CURRENT) != kept
 
 
+# A body without end: killed by its bound of memory, or, on a busy machine, by that of time.
 FAULTS = {
     "nonsense": ("/dir", "nonsense", "it answered nonsense"),
     "empty": ("/dir", "empty_object", "it answered nonsense"),
     "error": ("/order-plz", "not_json", "HTTP 500"),
-    "endless": ("/dir", "endless", "its process ended with"),
+    "endless": ("/dir", "endless", ": "),
     "silence": ("/nonce-plz", "silence", ": not done in 3 s"),
 }
 
@@ -201,12 +203,14 @@ async def test_whatever_the_authority_answers_becomes_words(
     path, kind, words = FAULTS[name]
     monkeypatch.setattr(ordered, "KILL_AFTER_S", 0.0)
     now = datetime.now(UTC)
-    keeping, kept = nearly_ended(server, tmp_path, now, patience_s=3.0 if kind == "silence" else 20.0)
+    keeping, kept = nearly_ended(server, tmp_path, now, patience_s=3.0 if kind in ("silence", "endless") else 20.0)
     server.admin("POST", "/_faults", path=path, kind=kind)
     looked = await keeping.look(now)
     assert looked.again_at == now + timedelta(seconds=60)
     assert os.readlink(tmp_path / versions.CURRENT) == kept
     assert words in row(looked).problem
+    if kind == "endless":
+        assert re.search(r"its process ended with|not done in 3 s", row(looked).problem)
 
 
 async def test_a_rate_limit_is_obeyed(server: Server, tmp_path: Path) -> None:
