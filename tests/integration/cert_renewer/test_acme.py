@@ -57,7 +57,7 @@ class Server:
     def admin(self, method: str, where: str, /, **body: Any) -> Any:
         """Tell or ask its front."""
         context = ssl.create_default_context(cafile=self.ready["ca"])
-        answer = httpx.request(method, self.ready["admin_url"] + where, json=body or None, verify=context)
+        answer = httpx.request(method, self.ready["admin_url"] + where, json=body or None, verify=context, timeout=30)
         assert answer.is_success, answer.text
         return answer.json()
 

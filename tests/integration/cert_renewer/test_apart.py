@@ -1,8 +1,10 @@
 """Processes apart: what they cannot do, and how they end, becomes an error here; none is left behind."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,7 +30,6 @@ from services.cert_renewer.apart.process import carry_out
 from tests.integration.cert_renewer.test_apart import Question
 
 def do(question):
-    open(os.environ["NACRE_TEST_PID"], "w").write(str(os.getpid()))
     if question.text == "limited":
         raise RateLimited("slow down\\n\\x1b[2J", 5.0)
     if question.text == "bug":
@@ -48,7 +49,6 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module that answers, fails, sleeps or dies."""
     (tmp_path / "answering_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
-    monkeypatch.setenv("NACRE_TEST_PID", str(tmp_path / "pid"))
     return "answering_child"
 
 
@@ -79,13 +79,21 @@ async def test_bugs_and_deaths_are_said(child: str) -> None:
         await ask("no.such.module", "x")
 
 
-async def test_one_that_does_not_end_is_ended(child: str, tmp_path: Path) -> None:
+async def test_one_that_does_not_end_is_ended(child: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its bound it is killed, and nothing of it runs on."""
-    with pytest.raises(Unreachable, match="child: not done in 3 s"):
-        await ask(child, "sleep", 3.0)
-    pid = int((tmp_path / "pid").read_text())
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    with pytest.raises(Unreachable, match=r"child: not done in 0\.5 s"):
+        await ask(child, "sleep", 0.5)
+    assert [one.returncode for one in started] == [-9]
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(started[0].pid, 0)
 
 
 async def test_a_machine_without_a_client_is_said(place: Place, site: Site) -> None:
