@@ -14,22 +14,9 @@ from libs.runtime.errors import Malformed, NacreError
 from libs.slurm.rate import RateShare
 from libs.slurm.superfacility import Endpoint
 from libs.slurm.transport import ApiTransport, http_client
+from libs.slurm.tried_client import TriedClient
 
 PATH = "/account/clients"
-
-
-class TriedClient(msgspec.Struct, frozen=True, kw_only=True):
-    """An API client that has just bought an access token.
-
-    `ends_at` is None when the facility did not say it; `unknown_because` then says why.
-    """
-
-    client_id: str
-    name: str = ""
-    token_bought_at: datetime
-    token_ends_at: datetime
-    ends_at: datetime | None = None
-    unknown_because: str = ""
 
 
 class _Client(msgspec.Struct, rename="camel"):

@@ -1,19 +1,16 @@
 """Where the worker nodes read what we write for them: a directory that is mounted here, or one behind the API."""
 
-import contextlib
-import secrets
 from pathlib import Path
 from typing import Protocol
 
 from libs.runtime import clock, secret_file
-from libs.runtime.errors import NacreError
 from libs.runtime.file_work import FileWork
-from libs.slurm.superfacility import SuperfacilityClient
+from libs.runtime.site import Site
+from services.cert_renewer.apart import process
+from services.cert_renewer.apart.work import FACILITY, Put
 
 FILE_MODE = 0o600
-# Makes it private before it has any content, and sweeps what was never renamed; then, once it is whole, in its place.
-_PREPARE = 'umask 077 && : > "$1" && find "$2" -maxdepth 1 -name "$3" -mmin +60 -delete'
-_PUT_IN_PLACE = 'chmod 600 "$1" && sync "$1" && mv -f "$1" "$2"'
+UPLOAD_WITHIN_S = 300.0
 MOST_BYTES = 1 << 16
 
 
@@ -64,10 +61,10 @@ def _read(path: Path) -> bytes:
 
 
 class Uploaded:
-    """A directory on a machine, through its API: the file is made private there, filled, and renamed into place."""
+    """A directory on a machine, through its API (apart/facility.py)."""
 
-    def __init__(self, client: SuperfacilityClient, machine: str, directory: Path) -> None:
-        self._client = client
+    def __init__(self, site: Site, machine: str, directory: Path) -> None:
+        self._site = site
         self._machine = machine
         self._directory = directory
 
@@ -76,20 +73,10 @@ class Uploaded:
         return f"{self._machine}:{self._directory / name}"
 
     async def put(self, name: str, content: bytes) -> None:
-        """Two commands, with the upload between them."""
-        path, fresh = self._directory / name, self._directory / f".{name}.{secrets.token_hex(6)}.new"
-        await self._shell(_PREPARE, str(fresh), str(self._directory), f".{name}.*.new")
-        try:
-            await self._client.files.upload(str(fresh), content)
-            await self._shell(_PUT_IN_PLACE, str(fresh), str(path))
-        except NacreError:
-            with contextlib.suppress(NacreError):
-                await self._client.commands.repeatable(["rm", "-f", str(fresh)])
-            raise
+        """Made private there, filled, and renamed into place."""
+        put = Put(self._site, self._machine, str(self._directory / name), content)
+        await process.made(FACILITY, put, type(None), within_s=UPLOAD_WITHIN_S, what=self.place(name))
 
     async def found(self, name: str) -> None:
         """Looking would cost a request each time: what was put there is there."""
         return None
-
-    async def _shell(self, script: str, *arguments: str) -> None:
-        await self._client.commands.repeatable(["sh", "-c", script, "sh", *arguments])

@@ -17,7 +17,6 @@ from libs.runtime.file_work import FileWork
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
 from libs.runtime.site import Site
-from libs.slurm import endpoint, superfacility
 from services.cert_renewer.destination import Destination, Mounted, Uploaded
 from services.cert_renewer.keepers.api_client import ApiClientKeeper
 from services.cert_renewer.keepers.bearer import BearerKeeper
@@ -32,8 +31,6 @@ from services.cert_renewer.sources.requested import Pending
 from services.cert_renewer.sources.source import Source
 from services.cert_renewer.sources.watched import Watched
 
-# Of the API's rate: two requests every few minutes, and about eight more where the token file is uploaded.
-SHARE_OF_THE_RATE = 0.1
 FLOOR_S = 0.2
 
 log = logging.getLogger(__name__)
@@ -46,9 +43,9 @@ async def serve(context: Context) -> None:
     central = Settings.of(site.central_services)
     current = CurrentIdentity(central.identity, verify_name=central.verify_name)
     await _check_directories(site)
+    destination = _destination(site)
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(CentralServices(central, current))
-        destination = await _destination(site, stack)
         bus = await stack.enter_async_context(connection.attached(context))
 
         async def work(fence: int) -> None:
@@ -148,12 +145,9 @@ async def _check_directories(site: Site) -> None:
             )
 
 
-async def _destination(site: Site, stack: contextlib.AsyncExitStack) -> Destination:
+def _destination(site: Site) -> Destination:
     machine, directory = site.credentials.token_machine, site.credentials.token_file.parent
-    if machine is None:
-        return Mounted(directory)
-    found = endpoint.unchecked(site, machine, SHARE_OF_THE_RATE)
-    return Uploaded(await stack.enter_async_context(superfacility.connected(found)), machine, directory)
+    return Mounted(directory) if machine is None else Uploaded(site, machine, directory)
 
 
 def _bearer_keepers(site: Site, destination: Destination) -> list[BearerKeeper]:
@@ -165,9 +159,7 @@ def _bearer_keepers(site: Site, destination: Destination) -> list[BearerKeeper]:
 
 def _client_keepers(site: Site) -> list[ApiClientKeeper]:
     return [
-        ApiClientKeeper(
-            endpoint.unchecked(site, machine, SHARE_OF_THE_RATE), table.user, site.credentials.client_check_interval_s
-        )
+        ApiClientKeeper(site, machine, table.client_id_file, table.client_key_file)
         for machine, table in site.machine.items()
-        if table.flavour != "local"
+        if table.client_id_file is not None and table.client_key_file is not None
     ]

@@ -1,7 +1,8 @@
 """The main job end to end: `make demo`.
 
 Grid jobs enter a task queue, job agents go through a Slurm, run them, report over UDP to MonALISA, and end. Everything
-runs on this machine as processes of its own. Ends by itself; exit code 0 only when nothing was lost or doubled.
+runs on this machine as processes of its own. Ends by itself; exit code 0 only when nothing was lost or doubled, and no
+secret is found in what it leaves behind.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from libs.events import subjects
 from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntended
 from libs.runtime.health import Health
 from libs.runtime.tasks import end
+from tests.e2e import canary
 from tests.e2e.house import CE, CE_NAMES, GPU_CE, real_slurm_installed, standing
 from tests.e2e.killing import GRID_JOBS, Killing, accounted_for
 from tests.e2e.ledgers import Verdict, verdict
@@ -266,17 +268,20 @@ def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float, *, kill: boo
     """The whole demo; the exit code."""
     started_s = time.monotonic()
     console.print(f"starting nats-server, the world and the services in {folder} ({slurm} Slurm)")
-    with standing(folder, slurm) as house:
+    with standing(folder, slurm) as house, canary.watching(folder) as watched:
         console.print(f"everything is ready after {time.monotonic() - started_s:.1f} s")
         killing = Killing(house, console.print) if kill else None
         intended = asyncio.run(travel(house, grid_jobs, timeout_s, killing))
         content, found = judged(house, intended, time.monotonic() - started_s)
         if killing:
             content["datagrams"] = {"sent": found.datagrams_sent, **killing.datagrams(found.datagrams_sent)}
+        leaks = watched.leaks(canary.told(house.ports), (JOURNAL,))
+        content["secrets"] = {"found": len(leaks), "searched_files": watched.searched, "mb": watched.searched_mb}
+        found.wrong.extend(leaks)
     BUILD.mkdir(exist_ok=True)
     (BUILD / "demo-summary.json").write_text(json.dumps(content, indent=1) + "\n")
     print_summary(content, found)
-    return 0 if good(content, accounted_for(content["datagrams"]) if kill else None) else 1
+    return 0 if good(content, accounted_for(content["datagrams"]) if kill else None) and not leaks else 1
 
 
 def main() -> int:

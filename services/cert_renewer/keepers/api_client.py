@@ -1,20 +1,24 @@
 """The Superfacility client: looked at often, tried now and then, its end asked for. Only a person makes a new one."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
 from libs.events.messages import Credential
+from libs.runtime import secret_file
 from libs.runtime.errors import Misconfigured, NacreError, Transient
 from libs.runtime.file_work import FileWork
-from libs.runtime.secret_file import Stamp, read_secret
-from libs.slurm import account
-from libs.slurm.account import TriedClient
-from libs.slurm.superfacility import Endpoint
+from libs.runtime.secret_file import Stamp
+from libs.runtime.site import Site
+from libs.slurm.tried_client import TriedClient
 from services.cert_renewer import decide
+from services.cert_renewer.apart import process
+from services.cert_renewer.apart.work import FACILITY, Trial
 from services.cert_renewer.keepers.keeper import ACCESS_TOKEN, CLIENT, Looked, told
 
 TRY_AGAIN = timedelta(seconds=60)
+TRIAL_WITHIN_S = 200.0
 
 
 class ApiClientKeeper:
@@ -22,10 +26,15 @@ class ApiClientKeeper:
 
     longest_look_s = 300.0
 
-    def __init__(self, endpoint: Endpoint, user: str, check_interval_s: float) -> None:
-        self.name = f"Superfacility client {endpoint.machine}"
-        self._endpoint = endpoint
-        self._check_interval = timedelta(seconds=check_interval_s)
+    def __init__(self, site: Site, machine: str, id_file: Path, key_file: Path) -> None:
+        table = site.machine[machine]
+        self.name = f"Superfacility client {machine}"
+        self._site = site
+        self._machine = machine
+        self._id_file = id_file
+        self._key_file = key_file
+        self._token_url = table.token_url
+        self._check_interval = timedelta(seconds=site.credentials.client_check_interval_s)
         self._files = FileWork(self.name)
         self._stamp: Stamp = ()
         self._placed_at: datetime | None = None
@@ -33,9 +42,9 @@ class ApiClientKeeper:
         self._trouble = ""
         self._try_at: datetime | None = None
         self._todo = (
-            f"only a person can renew it: the operator makes a client in Iris for {user}, of the level that may "
+            f"only a person can renew it: the operator makes a client in Iris for {table.user}, of the level that may "
             "submit, for the addresses that we come from, and installs it "
-            f"(nacre credentials install-client {endpoint.machine})"
+            f"(nacre credentials install-client {machine})"
         )
 
     async def look(self, now: datetime) -> Looked:
@@ -43,7 +52,7 @@ class ApiClientKeeper:
         careless = ""
         renewed = False
         try:
-            stamp = await self._files.run(self._endpoint.key.stamp)
+            stamp = await self._files.run(lambda: secret_file.stamp((self._id_file, self._key_file)))
             careless = await self._files.run(self._carelessness)
             if stamp != self._stamp or self._try_at is None or now >= self._try_at:
                 renewed = await self._try(stamp, now)
@@ -56,7 +65,7 @@ class ApiClientKeeper:
     def _carelessness(self) -> str:
         """Whether everyone may read the key, with how to mend it."""
         try:
-            read_secret(self._endpoint.key.client_key_file, "Superfacility API key", private=True)
+            secret_file.read_secret(self._key_file, "Superfacility API key", private=True)
         except Misconfigured as error:
             return str(error)
         return ""
@@ -66,7 +75,8 @@ class ApiClientKeeper:
         self._stamp = stamp
         self._try_at = now + TRY_AGAIN
         try:
-            known = await account.tried(self._endpoint)
+            trial = Trial(self._site, self._machine)
+            known = await process.made(FACILITY, trial, TriedClient, within_s=TRIAL_WITHIN_S, what=self.name)
         except Transient as error:
             self._trouble = f"it could not be tried: {error}"
             return False
@@ -80,13 +90,13 @@ class ApiClientKeeper:
         return was is not None and was.client_id != known.client_id
 
     def _rows(self, problem: str, now: datetime) -> tuple[Credential, ...]:
-        endpoint, known = self._endpoint, self._known
+        known = self._known
         row = Credential(
             kind=CLIENT,
-            name=endpoint.machine,
-            source=str(endpoint.key.client_id_file),
+            name=self._machine,
+            source=str(self._id_file),
             checked_at=now,
-            issuer=endpoint.token_url,
+            issuer=self._token_url,
             problem=problem,
         )
         if known is None:
@@ -97,11 +107,11 @@ class ApiClientKeeper:
         # Each process buys its own and replaces it in time; this one only shows that tokens are sold: it never alarms.
         token = Credential(
             kind=ACCESS_TOKEN,
-            name=endpoint.machine,
-            source=endpoint.token_url,
+            name=self._machine,
+            source=self._token_url,
             checked_at=now,
             subject=row.subject,
-            issuer=endpoint.token_url,
+            issuer=self._token_url,
             not_before=known.token_bought_at,
             not_after=known.token_ends_at,
             days_left=decide.days_left(known.token_ends_at, now),

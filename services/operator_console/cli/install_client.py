@@ -12,7 +12,7 @@ from libs.runtime.errors import Misconfigured, Refused
 
 if TYPE_CHECKING:
     from libs.slurm.access import ApiClientKey
-    from libs.slurm.account import TriedClient
+    from libs.slurm.tried_client import TriedClient
 
 FILE_MODE = 0o400
 WHOLE_RATE = 1.0

@@ -110,9 +110,9 @@ def renewed(world: World) -> tuple[bytes, bytes]:
 
 
 def put(directory: Path, chain: bytes, key: bytes, names: tuple[str, str] = ("hostcert.pem", "hostkey.pem")) -> None:
-    """As whoever renews certificates does it: the key first, then the certificate."""
-    path = directory / names[1]
-    path.unlink(missing_ok=True)
-    path.touch(0o600)
-    path.write_bytes(key)
-    (directory / names[0]).write_bytes(chain)
+    """As whoever renews certificates does it well: the key first, then the certificate, each in one step."""
+    for name, content in ((names[1], key), (names[0], chain)):
+        fresh = directory / f".{name}"
+        fresh.touch(0o600)
+        fresh.write_bytes(content)
+        fresh.replace(directory / name)

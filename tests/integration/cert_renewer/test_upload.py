@@ -3,13 +3,11 @@
 import contextlib
 import stat
 import threading
-from collections.abc import AsyncIterator
 
 import pytest
 
 from libs.bus.connection import Bus
 from libs.runtime.errors import NacreError
-from libs.slurm import endpoint, superfacility
 from services.cert_renewer.destination import Uploaded
 from services.cert_renewer.service import serve
 from tests.contract.superfacility_session import Facility
@@ -19,11 +17,9 @@ from tests.nats_server import NatsServer
 
 
 @pytest.fixture
-async def destination(place: Place) -> AsyncIterator[Uploaded]:
+def destination(place: Place) -> Uploaded:
     """The worker nodes' directory, behind the API."""
-    found = endpoint.unchecked(place.load(), "perlmutter", 1.0)
-    async with superfacility.connected(found) as client:
-        yield Uploaded(client, "perlmutter", place.token.parent)
+    return Uploaded(place.load(), "perlmutter", place.token.parent)
 
 
 async def test_a_reader_finds_the_old_file_or_the_new_one_always_private(place: Place, destination: Uploaded) -> None:

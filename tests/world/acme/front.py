@@ -134,4 +134,4 @@ async def _spoilt(fault: Fault) -> Response:
 async def _endless() -> AsyncIterator[bytes]:
     while True:
         yield b" " * (1 << 20)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.002)

@@ -1,12 +1,8 @@
-"""One ACME order, as a process: JSON in, JSON out (ordered.py). Nothing secret passes but by file path.
+"""One ACME order, as a process (process.py). Nothing secret passes but by file path.
 
 The library is blocking, retries a bad nonce once by itself, and answers http-01 with its own small server.
 """
 
-import json
-import resource
-import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,15 +15,15 @@ from josepy.errors import Error as JoseError
 from josepy.jwk import JWKRSA
 
 from libs.runtime import clock, secret_file
-from libs.runtime.errors import Misconfigured, NacreError, Transient
+from libs.runtime.errors import Malformed, Misconfigured, NacreError, Overloaded, RateLimited, Refused, Unreachable
+from libs.runtime.site.credentials import Acme
+from services.cert_renewer.apart.process import carry_out
+from services.cert_renewer.apart.work import Order
 
 ACCOUNT_KEY = "account_key.pem"
 ACCOUNT_KEY_BITS = 2048
 REQUEST_TIMEOUT_S = 30
-# An authority that answers without end is stopped by this.
-MOST_MEMORY_BYTES = 512 << 20
 MOST_CHAIN_CHARACTERS = 1 << 18
-MOST_TEXT_CHARACTERS = 400
 RATE_LIMITED = "rateLimited"
 NOT_NOW = ("serverInternal", "badNonce")
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
@@ -44,54 +40,46 @@ class _Network(client.ClientNetwork):
         return response
 
 
-def main() -> None:
-    """Carry out the order that is described on standard input; say what became of it on standard output."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
-    work = json.load(sys.stdin)
-    json.dump(answer(work), sys.stdout)
-
-
-def answer(work: Mapping[str, Any]) -> dict[str, Any]:
-    """The chain, or the kind of failure with its words."""
-    network = _Network(user_agent=work["user_agent"], timeout=REQUEST_TIMEOUT_S)
-    if work["ca"]:
-        network.verify_ssl = work["ca"]
+def do(work: Order) -> str:
+    """The chain as PEM. Errors say what the authority or we did wrong."""
+    settings = work.settings
+    network = _Network(user_agent=work.user_agent, timeout=REQUEST_TIMEOUT_S)
+    if settings.ca is not None:
+        # The library hands it on to requests, which takes a path as well.
+        network.verify_ssl = str(settings.ca)  # type: ignore[assignment]
     try:
-        network.key = key = _account_key(Path(work["account_directory"]))
+        network.key = key = _account_key(work.account_directory)
         chain = _ordered(work, network, key)
     except messages.Error as error:
-        return _problem(error, network.retry_after)
+        raise _of_problem(error, network.retry_after) from None
     except errors.ValidationError as error:
-        return _failed(
-            "refused", f"http-01 failed: {_challenge_errors(error)}; is port 80 led to {work['http01_listen']}?"
-        )
+        words = _challenge_errors(error)
+        raise Refused(f"http-01 failed: {words}; is port 80 led to {settings.http01_listen}?") from None
     except errors.TimeoutError:
-        return _failed("overloaded", f"the order was not done in {work['patience_s']:g} s")
+        raise Overloaded(f"the order was not done in {settings.patience_s:g} s") from None
     except errors.IssuanceError as error:
-        return _problem(error.error, network.retry_after)
+        raise _of_problem(error.error, network.retry_after) from None
     except requests.exceptions.SSLError as error:
-        return _failed("misconfigured", f"its certificate cannot be trusted ({type(error).__name__}); is `ca` right?")
+        raise Misconfigured(f"it cannot be trusted ({type(error).__name__}); is `ca` right?") from None
     except requests.exceptions.RequestException as error:
-        return _failed("unreachable", f"no answer ({type(error).__name__})")
-    except NacreError as error:
-        return _failed("overloaded" if isinstance(error, Transient) else "misconfigured", str(error))
+        raise Unreachable(f"no answer ({type(error).__name__})") from None
     except OSError as error:
-        return _failed("misconfigured", f"http-01 cannot listen at {work['http01_listen']}: {error.strerror}")
+        raise Misconfigured(f"http-01 cannot listen at {settings.http01_listen}: {error.strerror}") from None
     except errors.ClientError as error:
-        return _http_failure(error, network.retry_after)
+        raise _of_http(error, network.retry_after) from None
     # What an authority answers becomes objects without checks: nonsense shows as any of these.
     except (errors.Error, JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return _failed("malformed", f"it answered nonsense ({type(error).__name__}: {error})")
+        raise Malformed(f"it answered nonsense ({type(error).__name__}: {error})") from None
     if len(chain) > MOST_CHAIN_CHARACTERS:
-        return _failed("malformed", f"it sent a chain of {len(chain)} characters")
-    return {"chain_pem": chain}
+        raise Malformed(f"it sent a chain of {len(chain)} characters")
+    return chain
 
 
-def _ordered(work: Mapping[str, Any], network: _Network, key: JWKRSA) -> str:
-    directory = client.ClientV2.get_directory(work["directory_url"], network)
+def _ordered(work: Order, network: _Network, key: JWKRSA) -> str:
+    directory = client.ClientV2.get_directory(work.settings.directory_url, network)
     authority = client.ClientV2(directory, network)
-    _take_account(authority, work, key)
-    order = authority.new_order(work["csr_pem"].encode())
+    _take_account(authority, work.settings, key)
+    order = authority.new_order(work.csr_pem.encode())
     resources = set()
     answers = []
     for authorization in order.authorizations:
@@ -101,7 +89,7 @@ def _ordered(work: Mapping[str, Any], network: _Network, key: JWKRSA) -> str:
         response, validation = challenge.response_and_validation(key)
         resources.add(standalone.HTTP01RequestHandler.HTTP01Resource(challenge.chall, response, validation))
         answers.append((challenge, response))
-    host, _, port = work["http01_listen"].rpartition(":")
+    host, _, port = work.settings.http01_listen.rpartition(":")
     servers = standalone.HTTP01DualNetworkedServers(
         ("" if host == "0.0.0.0" else host.strip("[]"), int(port)), resources
     )
@@ -110,25 +98,25 @@ def _ordered(work: Mapping[str, Any], network: _Network, key: JWKRSA) -> str:
         for challenge, response in answers:
             authority.answer_challenge(challenge, response)
         # The library compares with local time without a zone.
-        deadline = clock.now().astimezone().replace(tzinfo=None) + timedelta(seconds=work["patience_s"])
+        deadline = clock.now().astimezone().replace(tzinfo=None) + timedelta(seconds=work.settings.patience_s)
         return str(authority.poll_and_finalize(order, deadline).fullchain_pem)
     finally:
         servers.shutdown_and_server_close()
 
 
-def _take_account(authority: client.ClientV2, work: Mapping[str, Any], key: JWKRSA) -> None:
+def _take_account(authority: client.ClientV2, settings: Acme, key: JWKRSA) -> None:
     """Register, or find the registration that our key has already."""
     binding = None
-    if work["eab_key_id"]:
-        hmac_key = secret_file.read_secret(Path(work["eab_key_file"]), "EAB key", private=True).decode().strip()
+    if settings.eab_key_file is not None:
+        hmac_key = secret_file.read_secret(settings.eab_key_file, "EAB key", private=True).decode().strip()
         binding = messages.ExternalAccountBinding.from_data(
             account_public_key=key.public_key(),
-            kid=work["eab_key_id"],
+            kid=settings.eab_key_id,
             hmac_key=hmac_key,
             directory=authority.directory,
         )
     registration = messages.NewRegistration.from_data(
-        email=work["contact"], terms_of_service_agreed=True, external_account_binding=binding
+        email=settings.contact, terms_of_service_agreed=True, external_account_binding=binding
     )
     try:
         authority.new_account(registration)
@@ -157,23 +145,21 @@ def _http01(authorization: messages.AuthorizationResource) -> messages.Challenge
     raise errors.ClientError(f"no http-01 is offered for {authorization.body.identifier.value}")
 
 
-def _problem(error: messages.Error, retry_after: str) -> dict[str, Any]:
+def _of_problem(error: messages.Error, retry_after: str) -> NacreError:
     text = f"{error.code}: {error.detail}"
     if error.code == RATE_LIMITED:
-        return _failed("rate_limited", text, retry_after)
-    return _failed("overloaded" if error.code in NOT_NOW else "refused", text)
+        return RateLimited(text, _seconds(retry_after))
+    return Overloaded(text) if error.code in NOT_NOW else Refused(text)
 
 
-def _http_failure(error: errors.ClientError, retry_after: str) -> dict[str, Any]:
+def _of_http(error: errors.ClientError, retry_after: str) -> NacreError:
     response = error.args[0] if error.args else None
     status = response.status_code if isinstance(response, requests.Response) else 0
     if status == TOO_MANY_REQUESTS:
-        return _failed("rate_limited", "HTTP 429", retry_after)
+        return RateLimited("HTTP 429", _seconds(retry_after))
     if status >= SERVER_ERROR:
-        return _failed("overloaded", f"HTTP {status}")
-    return _failed(
-        "malformed", f"HTTP {status}, and no answer of ACME's" if status else f"it answered nonsense ({error})"
-    )
+        return Overloaded(f"HTTP {status}")
+    return Malformed(f"HTTP {status}, and no answer of ACME's" if status else f"it answered nonsense ({error})")
 
 
 def _challenge_errors(error: errors.ValidationError) -> str:
@@ -186,11 +172,9 @@ def _challenge_errors(error: errors.ValidationError) -> str:
     return "; ".join(dict.fromkeys(found))
 
 
-def _failed(kind: str, text: str, retry_after: str = "") -> dict[str, Any]:
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)[:MOST_TEXT_CHARACTERS]
-    seconds = float(retry_after) if retry_after.isascii() and retry_after.strip().isdigit() else None
-    return {"kind": kind, "text": shown, "retry_after_s": seconds}
+def _seconds(retry_after: str) -> float | None:
+    return float(retry_after) if retry_after.isascii() and retry_after.strip().isdigit() else None
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(Order, do)
