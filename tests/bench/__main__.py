@@ -15,13 +15,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import codec, demand_to_post, idle_memory
+from tests.bench import codec, demand_to_post, idle_memory, track
 from tests.world.processes import REPOSITORY
 
 BENCHES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "codec": codec.measure,
     "demand_to_post": demand_to_post.measure,
     "idle_memory": idle_memory.measure,
+    "track": track.measure,
 }
 
 
