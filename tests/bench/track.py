@@ -70,11 +70,12 @@ async def _told(queue: Any) -> bool:
 
 
 async def _newer(queue: Any, than: datetime) -> bool:
-    return bool(queue.value.at > than)
+    newer: bool = queue.value.at > than
+    return newer
 
 
 async def cycles(folder: Path) -> dict[str, Any]:
-    """Ten thousand running agents: their first cycle, quiet ones, one in which a thousand have left; the others' ways."""
+    """Ten thousand running agents: all new, quiet, and a thousand gone; before that the others' ways."""
     world = ("--nodes", str(JOBS), "--submit-limit", str(2 * JOBS))
     async with standing(folder, *world) as stand:
         ids = await submit_all(stand, JOBS, FOREVER)
@@ -105,7 +106,7 @@ def others(stand: Stand) -> dict[str, dict[str, float]]:
     """What the other ways take, in requests, megabytes and this process's processor seconds."""
     base = stand.facility.ready["api_base_url"]
     user = stand.facility.ready["user"]
-    everything = {"kwargs": [f"user={user}"], "cached": False}
+    everything: dict[str, Any] = {"kwargs": [f"user={user}"], "cached": False}
 
     def incumbent() -> list[httpx.Response]:
         answers = []
@@ -149,7 +150,8 @@ async def life(folder: Path, agents: int) -> dict[str, float]:
                 if seen is None or (seen.queued, seen.running, seen.unaccounted) != (0, 0, 0):
                     return False
                 records = (await bucket.everything()).values()
-                return sum(entry.record.state == "ended" for entry in records) == agents
+                ended: int = sum(entry.record.state == "ended" for entry in records)
+                return ended == agents
 
             await until(all_over)
         return {

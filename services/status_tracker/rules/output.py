@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 
 from libs.events.messages import AgentLog, Ending, JobAgent
 from libs.runtime.errors import Malformed
@@ -60,7 +59,7 @@ def path_of(pattern: str, directory: str, job: BatchJob, index: int, rank: int) 
     if any(not words[letter] for _, letter in _PATTERN.findall(pattern)):
         return ""
     path = _PATTERN.sub(lambda found: words[found[2]].zfill(int(found[1] or 0)), pattern)
-    return str(PurePosixPath(directory) / path)
+    return path if path.startswith("/") else f"{directory.rstrip('/')}/{path}"
 
 
 def _first_node(node_list: str) -> str:
