@@ -60,6 +60,7 @@ async def one_cycle(stand: Stand) -> tuple[float, int]:
     """Processor seconds and listing requests from one observation to the next."""
     async with stand.bus.latest(subjects.BATCH_QUEUE_OBSERVED, CE) as queue:
         await until(lambda: _told(queue))
+        assert queue.value is not None
         before, cpu_s = queue.value.at, stand.cpu_s()
         await until(lambda: _newer(queue, before))
         return stand.cpu_s() - cpu_s, await listings(stand, before)
