@@ -2,14 +2,16 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# What Python has compiled is kept: hundreds of processes start in a test run, and pytest rewrites each test's module.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm check test demo crash bench lock asyncapi up down logs test-containers clean
+.PHONY: help install slurm acme check test demo crash bench lock asyncapi up down logs test-containers clean
 
 help:  ## this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-install: $(BIN)/.installed slurm  ## the virtual environment, and a real Slurm when root on Debian
+install: $(BIN)/.installed slurm acme  ## the virtual environment, and a real Slurm and ACME server when root on Debian
 
 $(BIN)/.installed: deploy/requirements-dev.lock pyproject.toml tests/install_venv.sh
 	sh tests/install_venv.sh $(PYTHON)
@@ -17,6 +19,9 @@ $(BIN)/.installed: deploy/requirements-dev.lock pyproject.toml tests/install_ven
 
 slurm:
 	@sh tests/install_slurm.sh
+
+acme:
+	@sh tests/install_acme.sh
 
 check: $(BIN)/.installed  ## ruff, mypy --strict, import contracts, house rules, fresh AsyncAPI
 	ruff check .

@@ -2,20 +2,30 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from libs.bus import connection, schema
 from libs.bus.connection import Bus
 from libs.runtime.health import Health
+from tests import schedule
 from tests.nats_server import NatsServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay on one worker, so that they share what they start; unless a test names a group of its own."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """What takes longest begins first."""
+    items.sort(key=lambda item: schedule.rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker gets one group of tests after the other."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # only where xdist is in use
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = schedule.group
+    return scheduler
 
 
 @pytest.fixture

@@ -39,6 +39,16 @@ DEMAND_OBSERVED = Topic(
     readers=(SLURM_SUBMITTER, MONITORING_RELAY, OPERATOR_CONSOLE),
     meaning="grid jobs that wait for this CE, and its central limits",
 )
+SITE_CONFIG_OBSERVED = Topic(
+    noun="site_config",
+    verb="observed",
+    message=messages.SiteConfigObserved,
+    scope="ce",
+    stream=LATEST,
+    writer=QUEUE_POLLER,
+    readers=(QUEUE_POLLER, SLURM_SUBMITTER, STATUS_TRACKER, OPERATOR_CONSOLE),
+    meaning="what ALICE's directory says about this CE, with what changed and what is broken",
+)
 BATCH_QUEUE_OBSERVED = Topic(
     noun="batch_queue",
     verb="observed",
@@ -56,7 +66,7 @@ FACILITY_OBSERVED = Topic(
     scope="machine",
     stream=LATEST,
     writer=STATUS_TRACKER,
-    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    readers=(QUEUE_POLLER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="the facility's status, planned outages and our allocation",
 )
 
@@ -169,6 +179,7 @@ MONITORING_OBSERVED = Topic(
 
 TOPICS: tuple[Topic[Any], ...] = (
     DEMAND_OBSERVED,
+    SITE_CONFIG_OBSERVED,
     BATCH_QUEUE_OBSERVED,
     FACILITY_OBSERVED,
     SUBMISSION_INTENDED,

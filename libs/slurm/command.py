@@ -87,6 +87,11 @@ class CommandQueue:
         """GET /tasks."""
         return await self._tasks.recent()
 
+    async def repeatable(self, argv: Sequence[str]) -> None:
+        """Run a program that may run twice and do no harm. Overloaded or Refused when it fails."""
+        said = await self._read(remote_line.reading(argv), argv[0])
+        programs.raise_for_read(argv[0], said.exit_code, said.error)
+
     async def _list(self, argv: Sequence[str], user: str) -> Listing:
         listed_at = clock.now()
         said = await self._read(remote_line.reading(argv), argv[0])

@@ -17,6 +17,7 @@ from libs.slurm.files import Files, LocalFiles
 from libs.slurm.guarded import GuardedQueue
 from libs.slurm.local import LocalQueue
 from libs.slurm.machine_queue import MachineQueue
+from libs.slurm.rate import RateShare
 
 _PROGRAMS = ("sbatch", "squeue", "sacct", "scancel")
 
@@ -50,7 +51,8 @@ async def connected(
             raise Misconfigured(
                 f"machine.{machine}: flavour local needs Slurm's commands; not on PATH: {', '.join(missing)}"
             )
-        queue = LocalQueue(environment, concurrency=table.concurrency)
+        rate = RateShare(table.requests_per_s * share)
+        queue = LocalQueue(environment, share=rate, concurrency=table.concurrency)
         yield Machine(
             queue=MachineQueue(machine, [guarded(queue, "local")]), facility=NoFacility(machine), files=LocalFiles()
         )

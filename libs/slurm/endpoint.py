@@ -16,10 +16,17 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
     Misconfigured when the client's id or key cannot be read or used: at start that is a slip that stops the process,
     later it is a renewal under way that waiting mends.
     """
+    endpoint = unchecked(site, machine, share)
+    endpoint.key.assertion(endpoint.token_url, clock.now())
+    return endpoint
+
+
+def unchecked(site: Site, machine: str, share: float) -> Endpoint:
+    """The same without a look at the client's files: whoever watches them starts without them, too."""
     table = site.machine[machine]
     if table.client_id_file is None or table.client_key_file is None:
         raise Misconfigured(f"machine.{machine}: flavour {table.flavour} needs client_id_file and client_key_file")
-    endpoint = Endpoint(
+    return Endpoint(
         machine=machine,
         api_url=table.api_url,
         token_url=table.token_url,
@@ -31,5 +38,3 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
         max_array_size=table.max_array_size,
         bounds=Bounds(concurrency=table.concurrency),
     )
-    endpoint.key.assertion(endpoint.token_url, clock.now())
-    return endpoint

@@ -12,6 +12,7 @@ from libs.runtime.errors import Malformed, NacreError, Overloaded, RateLimited, 
 from libs.slurm import breaker
 from libs.slurm.batch_queue import BatchQueue, Listing, RecentTask
 from libs.slurm.breaker import Breaker
+from libs.slurm.errors import FacilityAway
 from libs.slurm.outcomes import Accepted, Outcome, Refusal, RefusalKind, Unclear
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class GuardedQueue:
     async def ready(self) -> None:
         """Return when an effect may leave now; after a failure this is tried by a read. Raises what is in the way."""
         if self._breaker.facility == breaker.UNAVAILABLE:
-            raise Overloaded(f"{self._machine}: nothing is sent: {breaker.effect_refused(self._breaker)}")
+            raise FacilityAway(f"{self._machine}: nothing is sent: {breaker.effect_refused(self._breaker)}")
         if self._breaker.failures:
             await self.listing(self._user, names=[_NOBODY])
 
@@ -94,8 +95,9 @@ class GuardedQueue:
         now_s = clock.monotonic_s()
         wait_s = breaker.read_wait_s(self._breaker, now_s)
         if wait_s > 0:
+            kind = FacilityAway if self._breaker.facility == breaker.UNAVAILABLE else Overloaded
             why = breaker.effect_refused(self._breaker)
-            raise Overloaded(f"{self._machine}: not asked by {self.flavour}: {why}; tried again in {wait_s:.0f} s")
+            raise kind(f"{self._machine}: not asked by {self.flavour}: {why}; tried again in {wait_s:.0f} s")
         self._breaker = breaker.read_left(self._breaker, now_s)
         listing = await self._tried(what, ask)
         self._breaker = breaker.worked(self._breaker)

@@ -4,8 +4,9 @@ A killed sbatch may have been heard by Slurm before: it is unclear, as an answer
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from libs.runtime import clock
@@ -15,6 +16,7 @@ from libs.slurm.batch_queue import SCRIPT_LIMIT_BYTES, Listing, RecentTask
 from libs.slurm.errors import AnswerLost
 from libs.slurm.outcomes import Outcome, Refusal, RefusalKind, Unclear
 from libs.slurm.processes import ProcessBounds, Said
+from libs.slurm.rate import RateShare
 
 # What Slurm's commands need of our environment. sbatch hands its own to the batch job: nothing of the service's, such
 # as where a secret is, may be in it; nor may a variable override the script's lines or filter a listing.
@@ -29,12 +31,18 @@ def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 class LocalQueue:
-    """A BatchQueue. At most `concurrency` programs run at once; each is bounded in time and output."""
+    """A BatchQueue. Its programs take turns at the share of the rate, at most `concurrency` at once, each bounded."""
 
     def __init__(
-        self, variables: Mapping[str, str], *, bounds: ProcessBounds | None = None, concurrency: int = 4
+        self,
+        variables: Mapping[str, str],
+        *,
+        share: RateShare | None = None,
+        bounds: ProcessBounds | None = None,
+        concurrency: int = 4,
     ) -> None:
         self._variables = dict(variables)
+        self._share = share
         self._bounds = bounds or ProcessBounds()
         self._places = asyncio.Semaphore(concurrency)
 
@@ -46,7 +54,7 @@ class LocalQueue:
             facts = script.facts(batch_script)
         except Malformed as error:
             return Refusal(kind=RefusalKind.SCRIPT, text=str(error))
-        async with self._places:
+        async with self._turn():
             if facts.is_void(clock.now()):
                 return Refusal(kind=RefusalKind.VOID, text=f"not submitted: it was past {facts.void_after}")
             try:
@@ -92,7 +100,7 @@ class LocalQueue:
         return ()
 
     async def _cancel(self, job_ids: list[str]) -> dict[str, Outcome]:
-        async with self._places:
+        async with self._turn():
             try:
                 said = await self._run(programs.scancel(job_ids), {"LC_ALL": "C.UTF-8"})
             except (AnswerLost, Malformed) as error:
@@ -100,11 +108,19 @@ class LocalQueue:
         return programs.cancelled(job_ids, said.exit_code, said.output, said.error)
 
     async def _list(self, argv: Sequence[str], user: str) -> Listing:
-        async with self._places:
+        async with self._turn():
             listed_at = clock.now()
             said = await self._run(argv, programs.READING)
         programs.raise_for_read(argv[0], said.exit_code, said.error)
         return listings.of(programs.parse(argv[0], said.output), user=user, listed_at=listed_at)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A place among those that run, and a turn. RateLimited when the turn would come too late."""
+        async with self._places:
+            if self._share is not None:
+                await self._share.turn()
+            yield
 
     async def _run(self, argv: Sequence[str], variables: Mapping[str, str], stdin: str = "") -> Said:
         return await processes.run(argv, environment={**self._variables, **variables}, stdin=stdin, bounds=self._bounds)

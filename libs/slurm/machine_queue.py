@@ -13,7 +13,7 @@ from opentelemetry import metrics
 
 from libs.runtime.errors import Malformed, NacreError, Overloaded
 from libs.slurm.batch_queue import Listing, RecentTask
-from libs.slurm.errors import AnswerLost, NotFound
+from libs.slurm.errors import AnswerLost, FacilityAway, NotFound
 from libs.slurm.guarded import GuardedQueue
 from libs.slurm.outcomes import Outcome
 
@@ -82,6 +82,8 @@ class MachineQueue:
             why = partial.why_not if partial is not None else failure
             try:
                 listing = await ask(way)
+            except FacilityAway:
+                raise
             except _THIS_WAY_FAILS as error:
                 failure = failure or error
                 continue
@@ -105,6 +107,8 @@ class MachineQueue:
         for way in self._ways:
             try:
                 await way.ready()
+            except FacilityAway:
+                raise
             except _THIS_WAY_FAILS as error:
                 failure = failure or error
                 continue

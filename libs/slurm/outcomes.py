@@ -160,7 +160,9 @@ _REFUSED: tuple[tuple[str, RefusalKind], ...] = (
 
 
 def read_failure(text: str) -> Refusal | Unclear:
-    """What a failed effect's text means. Words that no row knows are unclear: better slow than doubled."""
+    """What a failed effect's text means. None, or one that no row knows, is unclear: better slow than doubled."""
+    if not text.strip():
+        return Unclear(why="the facility reported a failure without a word")
     lowered = text.lower()
     kept = text[:TEXT_LIMIT]
     for part in _UNCLEAR:

@@ -103,8 +103,7 @@ def submitted(exit_code: int, output: str, error: str) -> Outcome:
     """What sbatch said. A success without a number as id is unclear."""
     if exit_code != 0:
         # sbatch fails without a word only when it was killed: before or after its request, nobody knows.
-        text = error.strip() or output.strip()
-        return read_failure(text) if text else Unclear(why=f"sbatch ended with {exit_code} without a word")
+        return read_failure(error.strip() or output.strip())
     words = output.split()
     match = _PARSABLE.fullmatch(words[-1]) if words else None
     if match is None:
@@ -116,8 +115,7 @@ def cancelled(job_ids: Sequence[str], exit_code: int, output: str, error: str) -
     """What scancel said, for each id that it was given."""
     if exit_code == 0:
         return {job_id: Accepted(job_id=job_id) for job_id in job_ids}
-    text = error.strip() or output.strip() or f"scancel ended with {exit_code} without a word"
-    return dict.fromkeys(job_ids, read_failure(text))
+    return dict.fromkeys(job_ids, read_failure(error.strip() or output.strip()))
 
 
 def refused_id(job_id: str) -> Refusal | None:

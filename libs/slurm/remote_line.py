@@ -21,8 +21,9 @@ from libs.slurm import programs
 from libs.slurm.outcomes import TEXT_LIMIT, Accepted, Outcome, Refusal, RefusalKind, Unclear
 from libs.slurm.script import ScriptFacts
 
-# How long one program may run over there, and how much may come back: compressed, and as it was.
-PROGRAM_TIME_S = 60
+# How long one program may run over there (a submission runs three, within a task's patience), and how much may come
+# back: compressed, and as it was.
+PROGRAM_TIME_S = 30
 ANSWER_LIMIT_BYTES = 4_000_000
 OUTPUT_LIMIT_BYTES = 64 << 20
 # One argument of a command line has at most 128 KiB on Linux.
@@ -89,7 +90,7 @@ class RemoteSaid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reading(argv: Sequence[str]) -> str:
-    """The line that runs squeue or sacct."""
+    """The line that runs squeue, sacct, or another program that may run twice."""
     return _line(f"reading\nstep={argv[0]}\nrun {shlex.join(argv)}\n")
 
 

@@ -91,7 +91,7 @@ def posted_task(body: bytes, what: str) -> str | Refusal | Unclear:
     """The id of the task that a POST or DELETE started, or what its failure means. Malformed for another shape."""
     posted = decode(body, _Posted, what)
     if posted.status.upper() != "OK":
-        return read_failure(posted.error or f"status {posted.status[:40]!r} without a text")
+        return read_failure(posted.error or "")
     task_id = str(posted.task_id or "")
     if not task_id or not task_id.isascii() or not all(letter.isalnum() or letter in "-_" for letter in task_id):
         return Unclear(why=f"{what}: accepted, but the task id {task_id[:40]!r} is none")
@@ -121,7 +121,7 @@ def _completed(raw: Any, what: str, expected_job_id: str) -> Outcome:
     except (msgspec.DecodeError, UnicodeError):
         return Unclear(why=f"{what}: the task completed with an unreadable result {raw[:80]!r}")
     if result.status.lower() != "ok":
-        return read_failure(result.error or f"status {result.status[:40]!r} without a text")
+        return read_failure(result.error or "")
     job_id = expected_job_id or str(result.jobid if result.jobid is not None else "").strip()
     if expected_job_id or (job_id.isascii() and job_id.isdigit() and len(job_id) <= _LONGEST_JOB_ID):
         return Accepted(job_id=job_id)

@@ -14,7 +14,7 @@ import msgspec
 
 from libs.runtime import clock
 from libs.runtime.errors import Malformed, Misconfigured, Overloaded, RateLimited, Refused, Unreachable
-from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, TokenCache
+from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, Signer, TokenCache
 from libs.slurm.errors import AnswerLost, NotFound
 from libs.slurm.rate import RateShare
 from libs.slurm.tally import Tally
@@ -23,8 +23,9 @@ Params = Mapping[str, str | int | Sequence[str]]
 Files = Mapping[str, tuple[str, bytes]]
 
 _CLIENT_ADVICE = (
-    "the API client may be expired, its key another one, or this address not in its IP ranges: "
-    "look at the client in Iris, renew it, and replace its id and key files"
+    "the API client may be expired, its key another one, or we come from an address that is not in its IP ranges "
+    "(on Spin the client needs the preset Spin), or our clock is wrong: look at it in Iris, make a new one there, and "
+    "install it with `nacre credentials install-client`"
 )
 NOT_AUTHENTICATED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _COME_BACK_LATER = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS})
@@ -78,11 +79,10 @@ class ApiTransport:
         self._http = http
         self._api_url = api_url.rstrip("/")
         self._token_url = token_url
-        self._key = key
         self._share = share
         self._bounds = bounds
         self._places = asyncio.Semaphore(bounds.concurrency)
-        self._tokens = TokenCache(self._buy_token)
+        self._tokens = TokenCache(key, self._buy_token)
         self.tally = Tally()
 
     async def get(self, path: str, params: Params | None = None, *, signed: bool = True) -> bytes:
@@ -126,6 +126,11 @@ class ApiTransport:
             # A lost token is a lost read: to the effect that wanted it nothing is lost.
             raise Unreachable(str(error)) from error
 
+    @property
+    def token_life_s(self) -> float:
+        """How long the last access token lives, as the endpoint said; 0 before the first."""
+        return self._tokens.life_s
+
     async def effect(self, method: str, path: str, token: str, form: Mapping[str, str] | None = None) -> Answer:
         """Send a request with an effect, once, and give the answer of whatever status.
 
@@ -136,11 +141,11 @@ class ApiTransport:
             self._tokens.drop(token)
         return answer
 
-    async def _buy_token(self) -> bytes:
+    async def _buy_token(self, signer: Signer) -> bytes:
         form = {
             "grant_type": "client_credentials",
             "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": self._key.assertion(self._token_url, clock.now()),
+            "client_assertion": signer.assertion(self._token_url, clock.now()),
         }
         answer = await self._exchange(self._http.build_request("POST", self._token_url, data=form))
         if httpx.codes.is_client_error(answer.status) and answer.status not in _COME_BACK_LATER:

@@ -15,13 +15,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import codec, demand_to_post, idle_memory, track
+from tests.bench import codec, demand_to_post, idle_memory, local_submit, poll_many, track, world_speed
 from tests.world.processes import REPOSITORY
 
 BENCHES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "codec": codec.measure,
     "demand_to_post": demand_to_post.measure,
     "idle_memory": idle_memory.measure,
+    "world_speed": world_speed.measure,
+    "local_submit": local_submit.measure,
+    "poll_many": poll_many.measure,
     "track": track.measure,
 }
 

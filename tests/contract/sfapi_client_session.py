@@ -34,7 +34,7 @@ def array_of(machine: Any) -> list[str]:
     seen: list[str] = []
     until = time.monotonic() + 60
     while seen != ["COMPLETED"] * 3 and time.monotonic() < until:
-        time.sleep(1)
+        time.sleep(0.3)
         records = machine.jobs(jobids=[f"{job.jobid}_{index}" for index in range(3)], command=JobCommand.sacct)
         seen = [record.state.value for record in records]
     return seen
@@ -87,7 +87,7 @@ def main(ready: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     seen: dict[str, Any] = {}
     key = Path(ready["key_path"]).read_text()
-    urls = {"api_base_url": ready["api_base_url"], "token_url": ready["token_url"], "wait_interval": 1}
+    urls = {"api_base_url": ready["api_base_url"], "token_url": ready["token_url"], "wait_interval": 0.3}
     with Client(ready["client_id"], key, **urls) as client:
         seen["token"] = len(client.token) > 20
         machine = client.compute(Machine.perlmutter)

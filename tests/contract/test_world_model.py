@@ -376,7 +376,7 @@ def test_files_go_up_and_down_with_their_slashes(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_wrong_wishes_are_refused_in_words(facility: Facility, asked: dict[str, Any]) -> None:
     """What the model cannot do is 400 with a reason; a real Slurm takes no wishes at all."""
-    answer = httpx.post(facility.ready["admin_url"] + "/_slurm", json=asked)
+    answer = httpx.post(facility.ready["admin_url"] + "/_slurm", json=asked, verify=False)
     assert (answer.status_code, bool(answer.json()["error"])) == (400, True)
 
 
@@ -390,3 +390,23 @@ def test_awkward_comments_come_through_whole(tmp_path: Path) -> None:
         eventually(lambda: not jobs(client))
         rows = record(client, "nacre-awkward-0") + record(client, "nacre-awkward-1")
         assert [row["comment"] for row in rows] == [awkward] * 4
+
+
+def test_ended_records_are_listed_as_sacct_prints_them(tmp_path: Path) -> None:
+    """A listing too long for one piece is its pages one after the other, and the very table of the command."""
+    day = "starttime=now-1days"
+    with model(tmp_path, "--speed", "3600") as (outside, client):
+        for number, comment in enumerate(('a"b %s 100% \\n é', "splits | the | table")):
+            line = f"run_s=60 exit_code={number}"
+            submit(client, job(f"nacre-many-{number}", "--array=0-39", f"--comment='{comment}'", line=line))
+        for options in (["--begin=now+1day"], ["--begin=now+1day", "--array=0-2"]):
+            submit(client, job("nacre-never", *options))
+        run(client, "scancel -n nacre-never")
+        eventually(lambda: all(row["ended_at"] for row in outside.admin("GET", "/ledger")))
+        whole = jobs(client, day, sacct=True)
+        assert (whole[0]["comment"], len(whole)) == ('a"b %s 100% \\n é', 2 * 80 + 2)
+        pages = [jobs(client, day, sacct=True, index=first, limit=30) for first in range(0, 180, 30)]
+        assert [row for page in pages for row in page] == whole
+        header, *lines = run(client, "sacct -P -o ALL -S now-1days")["output"].splitlines()
+        names = header.lower().split("|")
+        assert [dict(zip(names, line.split("|"), strict=False)) for line in lines] == whole

@@ -81,7 +81,7 @@ def test_a_killed_run_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
 
 @pytest.mark.slurm
 @needs_slurm
-@pytest.mark.parametrize("after_s", [0.5, 2.5])
+@pytest.mark.parametrize("after_s", [0.5, 1.2])
 def test_stopped_half_way_leaves_nothing(tmp_path: Path, after_s: float) -> None:
     """SIGTERM while it starts ends everything that had started."""
     process = processes.launch(MODULE, "--state", str(tmp_path), "--nodes", "1")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,14 @@ class House:
                 raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
             time.sleep(0.1)
 
+    def wait_installed(self, timeout_s: float = 20.0) -> None:
+        """Wait until cert_renewer has installed the first host certificate, which others need at their start."""
+        deadline = time.monotonic() + timeout_s
+        while not (self.folder / ".config" / "host_certificate" / "current").exists():
+            if self.processes_of[subjects.CERT_RENEWER].poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"no host certificate is installed: {self.not_ready(subjects.CERT_RENEWER)}")
+            time.sleep(0.02)
+
     def metric(self, service: str, name: str) -> int:
         """A counter of a service, summed over its labels; 0 while it has not counted."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
@@ -188,7 +196,14 @@ def real_slurm_installed() -> bool:
 
 
 @contextlib.contextmanager
-def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_queued: int = 20) -> Iterator[House]:
+def standing(
+    folder: Path,
+    slurm: str,
+    *,
+    facility: tuple[str, ...] = (),
+    max_queued: int = 20,
+    services: Sequence[str] = tuple(SERVICES),
+) -> Iterator[House]:
     """A whole house in `folder`, everything ready; all of it is stopped when left. `slurm` is `real` or `model`."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "logs").mkdir(parents=True)
@@ -201,8 +216,12 @@ def standing(folder: Path, slurm: str, *, facility: tuple[str, ...] = (), max_qu
         write_site_file(house)
         initialise_bus(house)
         stack.callback(stop_services, house)
-        for service in SERVICES:
-            house.start_service(service)
+        if subjects.CERT_RENEWER in services:
+            house.start_service(subjects.CERT_RENEWER)
+            house.wait_installed()
+        for service in services:
+            if service != subjects.CERT_RENEWER:
+                house.start_service(service)
         house.wait_ready()
         yield house
 

@@ -1,5 +1,6 @@
 """Starting a service with something wrong: one clear line, a distinct exit code, or waiting where waiting helps."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.events import subjects
 from tests.e2e.house import SERVICES, House, standing
 from tests.nats_server import NatsServer
 from tests.world.processes import REPOSITORY
@@ -21,15 +23,17 @@ MISCONFIGURED, UNREACHABLE = 78, 69
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A good house, whose site file the tests spoil copies of."""
-    with standing(tmp_path_factory.mktemp("bad") / "house", "model") as house:
+    """A good house with a host certificate installed; the tests start services by spoilt copies of its site file."""
+    folder = tmp_path_factory.mktemp("bad") / "house"
+    with standing(folder, "model", services=(subjects.CERT_RENEWER,)) as house:
         yield house
 
 
-def outcome(
-    house: House, service: str, replaced: dict[str, str], *, nats_url: str = "", timeout_s: float = 20.0
-) -> tuple[int, str]:
-    """Exit code and log of a service started with texts of the site file replaced."""
+@contextlib.contextmanager
+def started(
+    house: House, service: str, replaced: dict[str, str], *, nats_url: str = ""
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A service started with texts of the site file replaced, and its log; killed when left."""
     text = re.sub(r'listen = "127.0.0.1:\d+"', 'listen = "127.0.0.1:0"', house.site_file.read_text())
     for old, new in replaced.items():
         assert old in text, old
@@ -44,13 +48,20 @@ def outcome(
         "NACRE_LOG_FORMAT": "json",
     }
     command = [sys.executable, "-m", f"services.{service}", "--config", str(site)]
+    log = folder / "log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=stderr)
     try:
-        ended = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        return 0, (error.stderr or b"").decode() if isinstance(error.stderr, bytes) else str(error.stderr)
-    return ended.returncode, ended.stderr
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def outcome(house: House, service: str, replaced: dict[str, str], *, nats_url: str = "") -> tuple[int, str]:
+    """Exit code and log of a service that ends by itself."""
+    with started(house, service, replaced, nats_url=nats_url) as (process, log):
+        return process.wait(timeout=20), log.read_text()
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -99,11 +110,15 @@ def test_missing_streams_wait(house: House, service: str, tmp_path: Path) -> Non
     bare = NatsServer(tmp_path / "nats")
     bare.start()
     try:
-        code, text = outcome(house, service, {}, nats_url=bare.url, timeout_s=6)
+        with started(house, service, {}, nats_url=bare.url) as (process, log):
+            until = time.monotonic() + 20
+            while "nacre bus init" not in log.read_text():
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.1)
+            time.sleep(0.5)
+            assert process.poll() is None, log.read_text()
     finally:
         bare.stop()
-    assert code == 0, text
-    assert "nacre bus init" in text
 
 
 def test_interrupted_demo_cleans_up(tmp_path: Path) -> None:

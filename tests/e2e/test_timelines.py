@@ -15,7 +15,7 @@ MAX_QUEUED = 4
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """One house over the model Slurm, at most four agents queued; the timelines follow each other in it."""
+    """A house over the model Slurm, at most four agents queued; timelines follow each other in it."""
     with standing(tmp_path_factory.mktemp("timelines") / "house", "model", max_queued=MAX_QUEUED) as house:
         yield house
 
@@ -51,7 +51,7 @@ def test_demand_rises_and_falls_to_zero(house: House) -> None:
     line.want(between(2, 12), "three grid jobs done", done(house), lambda count: count == so_far + 3)
     line.at(12, add(house, 20, run_s=2.0))
     line.want(between(12, 18), "more agents for more demand", agents(house), lambda rows: len(rows) > before + 3)
-    line.never(between(0, 45), "more queued than max_queued", agents(house), lambda rows: pending(rows) > MAX_QUEUED)
+    line.never(between(0, 38), "more queued than max_queued", agents(house), lambda rows: pending(rows) > MAX_QUEUED)
     line.want(between(14, 38), "twenty more done", done(house), lambda count: count == so_far + 23)
     line.run()
     ended = len(agents(house)())

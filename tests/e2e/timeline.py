@@ -1,7 +1,8 @@
 """Timelines: what is done when, and what must hold by when. `at(3, ...)`, `want(between(4, 9), ...)`, `never(...)`.
 
 A `want` must come true at some instant of its interval, a `never` at none of it. All of a timeline is watched at once,
-in steps of a fifth of a second; a failure says the instant and what was seen then.
+in steps of a fifth of a second, until everything was done, every `never` is over and every `want` has come true; a
+failure says the instant and what was seen then.
 """
 
 import time
@@ -62,7 +63,7 @@ class Timeline:
         began_s = time.monotonic()
         actions = sorted(self.actions, key=lambda action: action[0])
         end_s = max(expectation.when.to_s for expectation in self.expectations)
-        while (now_s := time.monotonic() - began_s) <= end_s:
+        while (now_s := time.monotonic() - began_s) <= end_s and (actions or self._is_open(now_s)):
             while actions and actions[0][0] <= now_s:
                 actions.pop(0)[1]()
             for expectation in self.expectations:
@@ -71,6 +72,9 @@ class Timeline:
             self._refuse_missed(now_s)
             time.sleep(STEP_S)
         self._refuse_missed(end_s + STEP_S)
+
+    def _is_open(self, now_s: float) -> bool:
+        return any(not one.was_met and one.when.to_s >= now_s for one in self.expectations)
 
     def _look(self, expectation: Expectation, now_s: float) -> None:
         expectation.seen = expectation.look()

@@ -49,6 +49,9 @@ from libs.events.messages.node import (
     NodeCleared,
     NodeSuspected,
 )
+from libs.events.messages.site_config import (
+    SiteConfigObserved,
+)
 from libs.events.messages.standing import (
     CeStanding,
     Recipe,
@@ -114,6 +117,7 @@ __all__ = [
     "Probe",
     "Purpose",
     "Recipe",
+    "SiteConfigObserved",
     "Submission",
     "SubmissionAbandoned",
     "SubmissionAccepted",

@@ -20,8 +20,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 class CeStanding(msgspec.Struct, frozen=True, kw_only=True):
     """Record of one CE in the bucket `standings`, under its short name.
 
-    Since `opened_at` every submission of the CE is on record. Before that there may have been others: until `settled_at`
-    is given, nothing is submitted. `proven` is the recipe that an agent was last seen to live with.
+    Since `opened_at` every submission of the CE is on record. Before that there may have been others:
+    until `settled_at` is given, nothing is submitted. `proven` is the recipe that an agent was last seen to live with.
     """
 
     ce: str

@@ -1,5 +1,6 @@
 """What a job agent wrote: where it is, when it is worth fetching, and what of it may be shown. Pure."""
 
+import posixpath
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -59,7 +60,7 @@ def path_of(pattern: str, directory: str, job: BatchJob, index: int, rank: int) 
     if any(not words[letter] for _, letter in _PATTERN.findall(pattern)):
         return ""
     path = _PATTERN.sub(lambda found: words[found[2]].zfill(int(found[1] or 0)), pattern)
-    return path if path.startswith("/") else f"{directory.rstrip('/')}/{path}"
+    return posixpath.normpath(posixpath.join(directory, path))
 
 
 def _first_node(node_list: str) -> str:

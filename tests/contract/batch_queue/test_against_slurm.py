@@ -49,39 +49,29 @@ def named(way: str) -> str:
 
 
 async def test_an_array_from_pending_to_sacct(queue: BatchQueue, facility: Facility) -> None:
-    """Submitted at once, listed by tasks, ended with exit codes by id and by name."""
+    """Submitted at once, listed by tasks, ended or cancelled one by one, with exit codes in sacct by id and by name."""
     name = named("life")
-    outcome = await queue.submit(script(facility, name, "sleep 1; exit $SLURM_ARRAY_TASK_ID"))
+    line = 'case "$SLURM_ARRAY_TASK_ID" in 0) exit 0 ;; 1) exit 3 ;; esac; sleep 600'
+    outcome = await queue.submit(script(facility, name, line, "--array=0-3"))
     assert isinstance(outcome, Accepted)
-    rows = await rows_of(queue, facility, name, lambda rows: sum(row.jobs for row in rows) == 3)
+    rows = await rows_of(queue, facility, name, lambda rows: sum(row.jobs for row in rows) in (2, 3, 4))
     assert {row.array_job_id for row in rows} == {int(outcome.job_id)}
     assert {row.account for row in rows} == {facility.ready["account"]}
     by_name = await queue.listing(facility.ready["user"], names=[name, "nacre-w-nobody"])
     assert by_name.complete
-    assert {row.name for row in by_name.rows} <= {name}
-    await rows_of(queue, facility, name, lambda rows: not rows)
-    for asked in ({"job_ids": [outcome.job_id]}, {"names": [name]}):
-        ended = await ended_of(queue, facility, 3, **asked)
-        assert {row.indices: row.exit_code for row in ended} == {(0,): 0, (1,): 1, (2,): 2}
-        assert all(row.ended_at and abs(datetime.now(UTC) - row.ended_at) < timedelta(minutes=5) for row in ended)
-
-
-async def test_cancelling_one_task_and_the_rest(queue: BatchQueue, facility: Facility) -> None:
-    """One task, then the whole array with ids that nobody has; sacct says who."""
-    name = named("cancel")
-    outcome = await queue.submit(script(facility, name, "sleep 600"))
-    assert isinstance(outcome, Accepted)
-    await rows_of(queue, facility, name, lambda rows: {row.state.name for row in rows} == {"RUNNING"})
-    assert await queue.cancel(f"{outcome.job_id}_1") == Accepted(job_id=f"{outcome.job_id}_1")
-    left = await rows_of(queue, facility, name, lambda rows: len(rows) == 2)
-    assert sorted(row.indices or () for row in left) == [(0,), (2,)]
-    outcomes = await queue.cancel_all([f"{outcome.job_id}_0", f"{outcome.job_id}_2", "16; rm -rf /", "4000000"])
+    assert {row.name for row in by_name.rows} == {name}
+    await rows_of(queue, facility, name, lambda rows: [row.state.name for row in rows] == ["RUNNING"] * 2)
+    assert await queue.cancel(f"{outcome.job_id}_2") == Accepted(job_id=f"{outcome.job_id}_2")
+    outcomes = await queue.cancel_all([f"{outcome.job_id}_3", "16; rm -rf /", "4000000"])
     assert isinstance(outcomes["16; rm -rf /"], Refusal)
-    assert {job_id for job_id, one in outcomes.items() if isinstance(one, Accepted)} >= {
-        f"{outcome.job_id}_0", f"{outcome.job_id}_2",
-    }  # fmt: skip
-    ended = await ended_of(queue, facility, 3, job_ids=[outcome.job_id])
-    assert {row.state.ending for row in ended} == {Ending.CANCELLED}
+    assert outcomes[f"{outcome.job_id}_3"] == Accepted(job_id=f"{outcome.job_id}_3")
+    for asked in ({"job_ids": [outcome.job_id]}, {"names": [name]}):
+        ended = await ended_of(queue, facility, 4, **asked)
+        assert {row.indices: row.state.ending for row in ended} == {
+            (0,): Ending.OK, (1,): Ending.FAILED, (2,): Ending.CANCELLED, (3,): Ending.CANCELLED,
+        }  # fmt: skip
+        assert [row.exit_code for row in ended if row.indices == (1,)] == [3]
+        assert all(row.ended_at and abs(datetime.now(UTC) - row.ended_at) < timedelta(minutes=5) for row in ended)
 
 
 async def test_refusals_in_slurms_words(queue: BatchQueue, facility: Facility) -> None:

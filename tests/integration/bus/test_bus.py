@@ -14,6 +14,7 @@ from libs.bus.connection import Bus
 from libs.bus.translate import Conflict
 from libs.events import subjects
 from libs.events.messages import DemandObserved, Submission
+from libs.runtime import clock
 from libs.runtime.errors import Unreachable
 from libs.runtime.health import Health
 from tests.nats_server import NatsServer
@@ -91,6 +92,29 @@ async def test_latest_value_old_and_new(bus: Bus) -> None:
         await asyncio.sleep(0.1)
         assert latest.value is not None
         assert latest.value.waiting == 8
+
+
+async def test_a_message_from_the_future_is_not_the_newest_for_ever(bus: Bus) -> None:
+    """After a writer's clock was a day ahead and was set right, its next message is followed at once."""
+    now = clock.now()
+    ahead = DemandObserved(at=now + timedelta(days=1), by="tests/1", ce="ce", waiting=9)
+    right = DemandObserved(at=now, by="tests/1", ce="ce", waiting=3)
+    async with bus.latest(subjects.DEMAND_OBSERVED, "ce") as latest:
+        await bus.publish(subjects.DEMAND_OBSERVED, "ce", ahead)
+        await until(lambda: latest.value == ahead)
+        await bus.publish(subjects.DEMAND_OBSERVED, "ce", right)
+        await until(lambda: latest.value == right)
+
+
+async def test_a_follower_knows_when_it_has_read_the_stream(bus: Bus) -> None:
+    """An empty stream is read, too; who is stopped meanwhile waits no longer."""
+    stop = asyncio.Event()
+    async with bus.latest(subjects.DEMAND_OBSERVED, "ce") as latest:
+        assert await latest.read(stop)
+        assert latest.value is None
+        latest.loaded.clear()
+        stop.set()
+        assert not await latest.read(stop)
 
 
 async def test_latest_survives_a_killed_server(nats_server: NatsServer, bus: Bus) -> None:

@@ -81,7 +81,7 @@ class MonAlisa:
         assert self.process.stdout is not None
         ready = json.loads(self.process.stdout.readline())
         self.address = f"{ready['host']}:{ready['port']}"
-        self.http = httpx.Client(base_url=ready["admin_url"], timeout=30)
+        self.http = httpx.Client(base_url=ready["admin_url"], timeout=30, verify=False)
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Relay:
     def ready(self) -> bool:
         """GET /readyz says so."""
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{self.http_port}/readyz").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.http_port}/readyz", verify=False).status_code == 200
         return False
 
     def send(self, *datagrams: bytes) -> None:
@@ -153,7 +153,7 @@ class Relay:
 
     def metrics(self) -> dict[str, float]:
         """The relay's metrics, `name` or `name:label value`, without prefix and _total."""
-        text = httpx.get(f"http://127.0.0.1:{self.http_port}/metrics").text
+        text = httpx.get(f"http://127.0.0.1:{self.http_port}/metrics", verify=False).text
         found = {}
         for name, labels, value in re.findall(r"^nacre_relay_(\w+?)(?:_total)?(?:\{(.*?)\})? (\S+)$", text, re.M):
             label = re.search(r'(?:destination|reason)="(.*?)"', labels)

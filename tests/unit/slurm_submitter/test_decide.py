@@ -146,6 +146,8 @@ def test_unlisted_counts_what_no_observation_counted() -> None:
     }
     assert unlisted([one], records, seen_at) == 2
     assert unlisted([one], records, None) == 3
+    alive: list[Submission] = [submission(state=state) for state in ("intended", "accepted", "unclear", "adopted")]
+    assert unlisted(alive, {}, seen_at) == sum(one.agents for one in alive)
     dead: list[Submission] = [submission(state=state) for state in ("refused", "abandoned", "forgotten")]
     assert unlisted(dead, {}, seen_at) == 0
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.world.slurm import leftovers
+from tests.world.slurm import filled_database, leftovers
 from tests.world.slurm.configuration import ACCOUNT, DEFAULT_QOS, MACHINE, QOS_LIMITS, Layout, slurm_conf, slurmdbd_conf
 
 OWN_DIRECTORIES = ("state", "spool", "munge", "db", "log")
@@ -73,6 +73,9 @@ class Cluster:
         )
         self.environment = {"SLURM_CONF": str(self.layout.path / "slurm.conf")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._filled = filled_database.place(
+            getpass.getuser(), *(find_program(name) or name for name in ("mariadbd", "slurmdbd"))
+        )
 
     def start(self) -> None:
         """Bring everything up until every node is idle; raises RuntimeError or subprocess.SubprocessError."""
@@ -87,14 +90,20 @@ class Cluster:
         (path / "slurmdbd.conf").touch(mode=0o600)
         (path / "slurmdbd.conf").write_text(slurmdbd_conf(self.layout))
         self._start_munged()
-        self._start_database()
-        self._daemon("slurmdbd", "slurmdbd", "-D", SLURMDBD_CONF=str(path / "slurmdbd.conf"))
-        self._wait("slurmdbd", lambda: self._succeeds("sacctmgr", "-n", "show", "cluster"))
-        self._fill_accounting()
+        if not filled_database.copy(self._filled, path / "db"):
+            self._install_database()
+            self._start_accounting()
+            self._fill_accounting()
+            self._terminate(["slurmdbd"])
+            self._terminate(["mariadbd"])
+            filled_database.keep(path / "db", self._filled)
+        self._start_accounting()
         self._start_controller()
         for name in self.layout.node_names:
             (path / "spool" / name).mkdir()
             self.start_node(name)
+        # A command that finds no controller tries again only after a second.
+        self._wait("slurmctld", self._controller_listens)
         self._wait("slurmctld", self._all_idle, timeout_s=30 + len(self.layout.node_names) / 4)
 
     def stop(self) -> None:
@@ -102,10 +111,13 @@ class Cluster:
         if "slurmctld" in self._processes and self._processes["slurmctld"].poll() is None:
             with contextlib.suppress(subprocess.SubprocessError):
                 self._run("scancel", "-u", self.layout.user, timeout_s=10)
-                self._wait_for_steps(timeout_s=3)
+                self._wait_for_steps(timeout_s=1)
         nodes = [name for name in self._processes if name.startswith("slurmd.")]
-        for names in (nodes, ["slurmctld"], ["slurmdbd"], ["mariadbd", "munged"]):
-            self._terminate(names)
+        # A job may ignore its signal, and slurmctld would take two seconds to save a state that is removed.
+        self._terminate(nodes, timeout_s=0.2)
+        self._terminate(["slurmctld"], timeout_s=0.2)
+        self._terminate(["slurmdbd"])
+        self._terminate(["mariadbd", "munged"])
         leftovers.kill_all(self.directory)
         self._clear(keep_logs=True)
         if self._link is not None:
@@ -182,25 +194,37 @@ class Cluster:
         )  # fmt: skip
         self._wait("munged", self.layout.munge_socket.exists)
 
-    def _start_database(self) -> None:
+    def _install_database(self) -> None:
         path, user = self.layout.path, self.layout.user
         self._run(
             "mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={path}/db", "--skip-test-db",
             "--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}", "--innodb-log-file-size=8M",
         )  # fmt: skip
+        self._start_mariadbd()
+        grants = "".join(
+            f"create user 'slurm'@'{host}' identified by 'devonly'; grant all on slurm_acct_db.* to 'slurm'@'{host}';"
+            for host in ("127.0.0.1", "localhost")
+        )
+        self._run("mariadb", *self._login(), "-e", f"create database slurm_acct_db; {grants}")
+        self._terminate(["mariadbd"])
+
+    def _start_accounting(self) -> None:
+        self._start_mariadbd()
+        self._daemon("slurmdbd", "slurmdbd", "-D", SLURMDBD_CONF=str(self.layout.path / "slurmdbd.conf"))
+        self._wait("slurmdbd", lambda: self._succeeds("sacctmgr", "-n", "show", "cluster"))
+
+    def _start_mariadbd(self) -> None:
+        path, user = self.layout.path, self.layout.user
         self._daemon(
             "mariadbd", "mariadbd", "--no-defaults", f"--user={user}", f"--datadir={path}/db",
             f"--socket={path}/db/sock", f"--pid-file={path}/db/pid", "--bind-address=127.0.0.1",
             f"--port={self.layout.database_port}", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=128M",
             "--innodb-lock-wait-timeout=900", "--innodb-flush-log-at-trx-commit=2",
         )  # fmt: skip
-        login = ("--no-defaults", f"--socket={path}/db/sock", f"--user={user}")
-        self._wait("mariadbd", lambda: self._succeeds("mariadb-admin", *login, "ping"))
-        grants = "".join(
-            f"create user 'slurm'@'{host}' identified by 'devonly'; grant all on slurm_acct_db.* to 'slurm'@'{host}';"
-            for host in ("127.0.0.1", "localhost")
-        )
-        self._run("mariadb", *login, "-e", f"create database slurm_acct_db; {grants}")
+        self._wait("mariadbd", lambda: self._succeeds("mariadb-admin", *self._login(), "ping"))
+
+    def _login(self) -> tuple[str, ...]:
+        return ("--no-defaults", f"--socket={self.layout.path}/db/sock", f"--user={self.layout.user}")
 
     def _fill_accounting(self) -> None:
         manage = ("sacctmgr", "-i")
@@ -214,6 +238,10 @@ class Cluster:
         )  # fmt: skip
         # slurmdbd gives root an account of its own, which would be the default one.
         self._run(*manage, "modify", "user", self.layout.user, "set", f"defaultaccount={ACCOUNT}")
+
+    def _controller_listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((self.layout.address, self.layout.controller_port)) == 0
 
     def _all_idle(self) -> bool:
         states = self._output("sinfo", "-h", "-N", "-o", "%t").split()
@@ -285,6 +313,8 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for name in names:
+            self._processes.pop(name, None)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -15,6 +15,8 @@ from typing import Protocol
 COMMAND_TIMEOUT_S = 60.0
 OUTPUT_MAX_BYTES = 64 * 1024 * 1024
 WHOLE = slice(None)
+# One row of a listing: the pieces of its JSON object. Rows that are alike share most of theirs.
+Pieces = tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Slurm(Protocol):
     ) -> Answer:
         """Run one command in `directory`; `environment` is added to the facility's own."""
 
-    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[Pieces] | Answer:
         """Return a page of `squeue -o %all ...` or `sacct -P -o ALL ...` as JSON objects by lower-cased header.
 
         An Answer is what the command said when it failed.
@@ -57,13 +59,13 @@ class RealSlurm:
         full = {**os.environ, **self._environment, **(environment or {})}
         return await run_process(argv, directory=directory, stdin=stdin, environment=full)
 
-    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[Pieces] | Answer:
         """Run the command and read its table."""
         said = await self.run(argv, directory=directory)
         lines = said.output.splitlines()
         if said.exit_code != 0:
             return said
-        return [json.dumps(row) for row in read_rows(lines[0].split("|"), lines[1:][page])] if lines else []
+        return [as_object(row) for row in read_rows(lines[0].split("|"), lines[1:][page])] if lines else []
 
     async def close(self) -> None:
         """Leave the real Slurm alone: its own program stops it."""
@@ -101,3 +103,8 @@ def read_rows(headers: Sequence[str], lines: Sequence[str]) -> list[dict[str, st
     """Return a `|` table as rows by lower-cased header; of two columns with one header the last stays."""
     names = [name.lower() for name in headers]
     return [dict(zip(names, line.split("|"), strict=False)) for line in lines]
+
+
+def as_object(row: Mapping[str, str]) -> Pieces:
+    """Return a row as a JSON object, without blanks as the API writes it."""
+    return (json.dumps(row, separators=(",", ":")).encode(),)

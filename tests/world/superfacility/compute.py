@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.world.superfacility.batch_script import BatchOptions, OptionError, combine, parse_arguments, parse_script
-from tests.world.superfacility.commands import Answer, Slurm
+from tests.world.superfacility.commands import Answer, Pieces, Slurm
 from tests.world.superfacility.ledger import Ledger
 
 # `kwargs` that become an option of the command; others are refused.
@@ -51,17 +51,17 @@ class JobsAsked:
 class Snapshot:
     """Both listings as they once were."""
 
-    queued: list[str]
-    recorded: list[str]
+    queued: list[Pieces]
+    recorded: list[Pieces]
 
-    def rows(self, asked: JobsAsked) -> list[str]:
+    def rows(self, asked: JobsAsked) -> list[Pieces]:
         """Return those rows that the parameters choose."""
         rows = self.recorded if asked.sacct else self.queued
         for word in asked.kwargs:
             name, _, value = word.partition("=")
             if columns := SNAPSHOT_COLUMNS.get(name):
                 wanted = value.split(",")
-                rows = [row for row in rows if _has(json.loads(row), columns, wanted)]
+                rows = [row for row in rows if _has(json.loads(b"".join(row)), columns, wanted)]
         return rows
 
 
@@ -77,10 +77,10 @@ class Compute:
         self._ledger = ledger
         self._home = home
         self._cache_s = cache_s
-        self._cache: dict[tuple[str, ...], tuple[float, list[str]]] = {}
+        self._cache: dict[tuple[str, ...], tuple[float, list[Pieces]]] = {}
 
-    async def jobs(self, asked: JobsAsked, *, as_of: Snapshot | None = None) -> bytes:
-        """Return the JSON of {"status", "output": [row], "error"}; `limit` 0 is no limit.
+    async def jobs(self, asked: JobsAsked, *, as_of: Snapshot | None = None) -> list[Pieces] | Answer:
+        """Return a listing's rows, or what was said instead; `limit` 0 is no limit.
 
         `as_of` answers from rows that were taken earlier, as a cache that was not refreshed.
         """
@@ -89,17 +89,13 @@ class Compute:
         for word in asked.kwargs:
             name, equals, value = word.partition("=")
             if not equals or name not in allowed or not value or value.startswith("-") or "\0" in value:
-                return refused(f"invalid argument: {word}")
+                return Answer(1, "", f"invalid argument: {word}")
             words.append(f"{allowed[name]}={value}")
         page = slice(asked.index, asked.index + asked.limit if asked.limit else None)
         if as_of is not None:
-            rows: list[str] | Answer = as_of.rows(asked)[page]
-        else:
-            base = SACCT if asked.sacct else SQUEUE
-            rows = await self._listing((*base, *words), page, cached=asked.cached)
-        if isinstance(rows, Answer):
-            return refused(rows.error.strip())
-        return f'{{"status":"OK","output":[{",".join(rows)}],"error":null}}'.encode()
+            return as_of.rows(asked)[page]
+        base = SACCT if asked.sacct else SQUEUE
+        return await self._listing((*base, *words), page, cached=asked.cached)
 
     async def snapshot(self) -> Snapshot:
         """Take both listings now, to answer from them later."""
@@ -108,7 +104,7 @@ class Compute:
         recorded = await self._slurm.listing((*SACCT, since), directory=self._home)
         return Snapshot([] if isinstance(queued, Answer) else queued, [] if isinstance(recorded, Answer) else recorded)
 
-    async def _listing(self, argv: tuple[str, ...], page: slice, *, cached: bool) -> list[str] | Answer:
+    async def _listing(self, argv: tuple[str, ...], page: slice, *, cached: bool) -> list[Pieces] | Answer:
         if self._cache_s <= 0 or not cached:
             return await self._slurm.listing(argv, directory=self._home, page=page)
         now = time.monotonic()
@@ -176,8 +172,3 @@ def _options(script: str) -> BatchOptions:
         ]
         words = [word for line in lines for word in shlex.split(line.removeprefix("#SBATCH"), comments=True)]
         return parse_arguments(words)
-
-
-def refused(text: str) -> bytes:
-    """Return the API's way to say that a listing failed."""
-    return json.dumps({"status": "ERROR", "output": [], "error": text}).encode()

@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.world.superfacility.commands import Answer
 from tests.world.superfacility.compute import Compute, JobsAsked, Snapshot
 from tests.world.superfacility.facility import MACHINE
 from tests.world.superfacility.files import Files
+from tests.world.superfacility.listings import listing_reply
 from tests.world.superfacility.replies import Endpoint, InvalidError, checked, flag, whole_number
 from tests.world.superfacility.tasks import Tasks
 
@@ -38,7 +40,10 @@ def compute_routes(compute: Compute, tasks: Tasks) -> list[Route]:
         )
         fault = request.scope.get("nacre.fault")
         as_of: Snapshot | None = fault.snapshot if fault is not None else None
-        return Response(await compute.jobs(asked, as_of=as_of), media_type="application/json")
+        rows = await compute.jobs(asked, as_of=as_of)
+        if isinstance(rows, Answer):
+            return JSONResponse({"status": "ERROR", "output": [], "error": rows.error.strip()})
+        return listing_reply(rows)
 
     async def submit(request: Request) -> Response:
         form = await request.form()

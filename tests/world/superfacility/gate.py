@@ -30,13 +30,17 @@ class Reply:
 
     status: int = 500
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
+    parts: list[bytes] = field(default_factory=list)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.parts)
 
     async def take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message["headers"])
         elif message["type"] == "http.response.body":
-            self.body += message.get("body", b"")
+            self.parts.append(message.get("body", b""))
 
     async def send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -51,7 +55,7 @@ def json_reply(status: int, body: Any, *headers: tuple[bytes, bytes]) -> Reply:
 def text_reply(status: int, content: bytes, *headers: tuple[bytes, bytes]) -> Reply:
     """Return an answer whose content is said to be JSON."""
     length = (b"content-length", str(len(content)).encode())
-    return Reply(status, [(b"content-type", b"application/json"), length, *headers], content)
+    return Reply(status, [(b"content-type", b"application/json"), length, *headers], [content])
 
 
 class Gate:
@@ -92,7 +96,13 @@ class Gate:
                 self._faults.give_back(fault)
                 entry["fault"] = None
             return
-        reply = await self._answer(scope, body, path, fault, entry)
+        reply = self._instead(scope, body, path, fault, entry)
+        if reply is None:
+            assert body is not None
+            if fault is None:
+                await self._app(scope, _once(body), _noting(entry, send))
+                return
+            reply = await self._execute({**scope, "nacre.fault": fault}, body)
         if fault is not None and not _happens(fault, reply):
             self._faults.give_back(fault)
             fault, entry["fault"] = None, None
@@ -113,9 +123,10 @@ class Gate:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
 
-    async def _answer(
+    def _instead(
         self, scope: Scope, body: bytes | None, path: str, fault: Fault | None, entry: dict[str, Any]
-    ) -> Reply:
+    ) -> Reply | None:
+        """Return what is answered in place of the application."""
         if fault is not None and fault.kind in BEFORE:
             if fault.kind == "error_200":
                 return json_reply(200, error_shape(scope["method"], path, fault.error))
@@ -135,20 +146,11 @@ class Gate:
             self._late.add(late)
             late.add_done_callback(self._late.discard)
             return json_reply(fault.code, {"detail": fault.error})
-        return await self._execute({**scope, "nacre.fault": fault}, body)
+        return None
 
     async def _execute(self, scope: Scope, body: bytes) -> Reply:
         reply = Reply()
-        said = False
-
-        async def receive() -> Message:
-            nonlocal said
-            if said:
-                return {"type": "http.disconnect"}
-            said = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, receive, reply.take)
+        await self._app(scope, _once(body), reply.take)
         return reply
 
     async def _execute_late(self, scope: Scope, body: bytes, delay_s: float, entry: dict[str, Any]) -> None:
@@ -170,6 +172,27 @@ class Gate:
         if fault.kind == "cut_body":
             return text_reply(reply.status, reply.body[: len(reply.body) // 2])
         return reply
+
+
+def _once(body: bytes) -> Receive:
+    """Return what gives a body that was read already, and after it the client's end."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else {"type": "http.disconnect"}
+
+    return receive
+
+
+def _noting(entry: dict[str, Any], send: Send) -> Send:
+    """Return what sends an answer on and notes its status in the log."""
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            entry["status"] = message["status"]
+        await send(message)
+
+    return noted
 
 
 def _happens(fault: Fault, reply: Reply) -> bool:

@@ -70,6 +70,7 @@ class Controller:
         self.records = 0
         self.submitted: Counter[tuple[str, str]] = Counter()
         self.on_change: Callable[[], None] = lambda: None
+        self.on_end: Callable[[Element], None] = lambda element: None
         self.scheduler = Scheduler(self)
         self._events: list[tuple[float, int, Callable[[Element], None] | Callable[[], None], Element | None, int]] = []
         self._order = itertools.count()
@@ -256,6 +257,7 @@ class Controller:
         batch.ended += 1
         batch.waiting.pop(element, None)
         self.submitted[batch.user, batch.qos] -= 1
+        self.on_end(element)
         self.scheduler.wake()
 
     def _requeue(self, element: Element) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.world.superfacility.commands import Pieces
 from tests.world.superfacility.hostlists import write_hosts
 
 PENDING, CONFIGURING, RUNNING, SUSPENDED, COMPLETING = "PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING"
@@ -103,6 +104,8 @@ class Element:
     nodes: tuple[str, ...] = ()
     run: int = 0
     restarts: int = 0
+    # Its rows of sacct, those of the job and of its step, once it has ended (see accounting).
+    written: tuple[Pieces, ...] = field(default=(), repr=False)
 
     @property
     def label(self) -> str:

@@ -14,6 +14,8 @@ from tests.world.superfacility.model.words import Instants, span
 # sacct takes this from an exit code at or above it, as if a shell had told of a signal.
 SIGNALLED = 128
 UNLIMITED_S = 10**9
+# Templates that a writer remembers; one is about 10 kB.
+ALIKE_MAX = 5_000
 SHOWN_AS = {COMPLETING: RUNNING, CONFIGURING: RUNNING}
 
 
@@ -123,7 +125,7 @@ OF_STEP: dict[str, Callable[[Record], str]] = SHARED | {"ReqCPUS": lambda it: st
 
 
 class Writer:
-    """Writes records by the columns asked for; templates last as long as one listing."""
+    """Writes records by the columns asked for."""
 
     def __init__(self, controller: Controller, environment: Mapping[str, str], columns: Sequence[str]) -> None:
         self._controller = controller
@@ -137,18 +139,22 @@ class Writer:
 
     def all(self, rows: Iterable[tuple[Element, str, bool]]) -> Iterator[tuple[Template, tuple[str, ...]]]:
         """Yield each row's template and what fills its gaps."""
-        controller, write = self._controller, self._instants
         for element, state, step in rows:
-            record = Record(controller, write, element, state, step)
-            key = (element.batch, state, step, record.run_s, record.seconds(), element.exit_code, element.exit_signal)
-            alike = self._alike.get(key) if record.ended else None
-            if alike is None:
-                template = self._of(element.batch)[2 if step else record.ended]
-                if not record.ended or element.raw_id is None:
-                    yield template, tuple([cell(record) for cell in (self._of_step if step else self._of_job)])
-                    continue
-                alike = self._alike[key] = template.filled(self._gaps(record))
-            yield alike, tuple([cell(record) for cell in self._own])
+            yield self.row(element, state, step=step)
+
+    def row(self, element: Element, state: str, *, step: bool) -> tuple[Template, tuple[str, ...]]:
+        """Return a record's template and what fills its gaps."""
+        record = Record(self._controller, self._instants, element, state, step)
+        key = (element.batch, state, step, record.run_s, record.seconds(), element.exit_code, element.exit_signal)
+        alike = self._alike.get(key) if record.ended else None
+        if alike is None:
+            template = self._of(element.batch)[2 if step else record.ended]
+            if not record.ended or element.raw_id is None:
+                return template, tuple([cell(record) for cell in (self._of_step if step else self._of_job)])
+            if len(self._alike) >= ALIKE_MAX:
+                self._alike.clear()
+            alike = self._alike[key] = template.filled(self._gaps(record))
+        return alike, tuple([cell(record) for cell in self._own])
 
     def _gaps(self, record: Record) -> tuple[str, ...]:
         """Return the cells of all records that ended alike: at the same seconds, in the same way, of one batch."""
@@ -173,6 +179,8 @@ class Writer:
                 "TimelimitRaw": str(batch.time_limit_s // 60) if limited else "UNLIMITED", "UID": str(batch.uid),
                 "User": batch.user, "WorkDir": str(batch.directory),
             }  # fmt: skip
+            if len(self._templates) >= ALIKE_MAX:
+                self._templates.clear()
             step = SACCT_STEP_CONSTANTS | {"Account": batch.account, "NNodes": "1", "ReqNodes": "1"}
             known = self._templates[batch] = (
                 Template(self._columns, job, frozenset(OF_JOB), by_name=False),

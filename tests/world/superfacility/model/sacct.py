@@ -51,15 +51,6 @@ def sacct(controller: Controller, words: Sequence[str], environment: Mapping[str
     return Answer(0, "".join(line + end for line in lines), "")
 
 
-def sacct_objects(controller: Controller, words: Sequence[str], page: slice) -> list[str] | Answer:
-    """Return a page of the rows of `sacct -P -o ALL words` as the API's JSON objects."""
-    asked = select(controller, words)
-    if isinstance(asked, Answer):
-        return asked
-    write = Writer(controller, {}, SACCT_COLUMNS)
-    return [text for template, values in write.all(asked.rows()[page]) for text in template.objects(values)]
-
-
 def select(controller: Controller, words: Sequence[str]) -> Asked | Answer:
     """Read the command line and find its records; an Answer is what a wrong one is answered with."""
     read = read_options("sacct", words, "XnPpj:u:A:S:E:s:o:q:r:aDN:", LONG)

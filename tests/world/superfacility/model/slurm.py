@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.world.superfacility.commands import WHOLE, Answer, run_process
+from tests.world.superfacility.commands import WHOLE, Answer, Pieces, run_process
 from tests.world.superfacility.model import runner
+from tests.world.superfacility.model.accounting import Accounting
 from tests.world.superfacility.model.clock import Clock
 from tests.world.superfacility.model.control import scancel, scontrol, sinfo
 from tests.world.superfacility.model.controller import Controller, Pace
@@ -19,7 +20,7 @@ from tests.world.superfacility.model.limits import SUBMIT_LIMIT, qos_table
 from tests.world.superfacility.model.nodes import Nodes, Size
 from tests.world.superfacility.model.programs import PROGRAMS, serve_programs
 from tests.world.superfacility.model.runner import Processes
-from tests.world.superfacility.model.sacct import sacct, sacct_objects
+from tests.world.superfacility.model.sacct import sacct
 from tests.world.superfacility.model.sbatch import sbatch
 from tests.world.superfacility.model.squeue import squeue, squeue_objects
 from tests.world.superfacility.model.synthetic import DEFAULT_RUN_S, Synthetic
@@ -62,6 +63,7 @@ class ModelSlurm:
             account=options.account,
             pace=options.pace,
         )
+        self._accounting = Accounting(self.controller)
         self.troubles = Troubles(
             self.controller,
             node_failures_s=options.node_failures_s,
@@ -100,13 +102,13 @@ class ModelSlurm:
             return await self._answer(argv, directory, stdin, full)
         return await run_process(argv, directory=directory, stdin=stdin, environment=full)
 
-    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[str] | Answer:
+    async def listing(self, argv: Sequence[str], *, directory: Path, page: slice = WHOLE) -> list[Pieces] | Answer:
         """Return a page of a whole-width listing as JSON objects, or what the command said instead."""
         self.controller.advance()
         if away := self.troubles.away(argv[0]):
             return Answer(1, "", away)
         if argv[0] == "sacct":
-            return sacct_objects(self.controller, argv[1:], page)
+            return self._accounting.objects(argv[1:], page)
         return squeue_objects(self.controller, argv[1:], page, lag_s=self.controller.pace.squeue_lag_s)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.world.superfacility.arrays import format_tasks
-from tests.world.superfacility.commands import Answer
+from tests.world.superfacility.commands import Answer, Pieces
 from tests.world.superfacility.model.columns import SQUEUE_CONSTANTS, SQUEUE_HEADERS
 from tests.world.superfacility.model.controller import Controller
 from tests.world.superfacility.model.jobs import (
@@ -67,20 +67,24 @@ def squeue(controller: Controller, words: Sequence[str], environment: Mapping[st
         return asked
     form = option(asked.options, "-o", "--format") or DEFAULT_FORMAT
     form = ALL if form in ("%all", "all") else form
-    fill = _filler(form)
-    lines = [] if option(asked.options, "-h", "--noheader") is not None else [fill(SQUEUE_HEADERS)]
+    lines = [] if option(asked.options, "-h", "--noheader") is not None else [_line(form, SQUEUE_HEADERS) % {}]
     write = Writer(controller, environment)
-    lines += [fill(write.fixed(row.element.batch) | write.values(row)) for row in asked.rows]
+    by_batch: dict[Batch, str] = {}
+    for row in asked.rows:
+        line = by_batch.get(row.element.batch)
+        if line is None:
+            line = by_batch[row.element.batch] = _line(form, write.fixed(row.element.batch), CHANGING)
+        lines.append(line % write.values(row))
     return Answer(0, "".join(f"{line}\n" for line in lines), "")
 
 
-def squeue_objects(controller: Controller, words: Sequence[str], page: slice, *, lag_s: float) -> list[str] | Answer:
+def squeue_objects(controller: Controller, words: Sequence[str], page: slice, *, lag_s: float) -> list[Pieces] | Answer:
     """Return a page of the rows of `squeue words -o %all` as the API's JSON objects."""
     asked = select(controller, words, lag_s=lag_s)
     if isinstance(asked, Answer):
         return asked
     write = Writer(controller, {})
-    return [text for row in asked.rows[page] for text in write.template(row.element.batch).objects(write.values(row))]
+    return [it for row in asked.rows[page] for it in write.template(row.element.batch).objects(write.values(row))]
 
 
 def select(controller: Controller, words: Sequence[str], *, lag_s: float) -> Asked | Answer:
@@ -167,6 +171,7 @@ class Writer:
         self._cut = environment.get("SLURM_BITSTR_LEN") != "0"
         self._fixed: dict[Batch, dict[str, str]] = {}
         self._templates: dict[Batch, Template] = {}
+        self._alike: dict[tuple[object, ...], dict[str, str]] = {}
 
     def fixed(self, batch: Batch) -> dict[str, str]:
         """Return what all rows of a batch share."""
@@ -189,7 +194,20 @@ class Writer:
 
     def values(self, row: Row) -> dict[str, str]:
         """Return what changes from row to row."""
-        element, batch, state, write = row.element, row.element.batch, row.state, self._instants
+        it, batch = row.element, row.element.batch
+        if row.pending is None:
+            tasks = "N/A" if it.index is None else str(it.index)
+            return self._values(it, row.state) | {"i": it.label, "A": str(it.raw_id), "K": tasks}
+        # Tasks that wait differ in little but their number, and there may be 100,000 of them.
+        key = (batch, row.state, it.held, it.own_reason, it.submit_at, it.eligible_at, it.end_at, it.restarts)
+        alike = self._alike.get(key)
+        if alike is None:
+            alike = self._alike[key] = self._values(it, row.state) | {"A": str(batch.job_id)}
+        tasks = format_tasks(row.pending, throttle=batch.throttle, cut=self._cut)
+        return alike | {"i": f"{batch.job_id}_[{tasks}]"[: JOBID_MAX_CHARACTERS if self._cut else None], "K": tasks}
+
+    def _values(self, element: Element, state: str) -> dict[str, str]:
+        batch, write = element.batch, self._instants
         waits = state == PENDING or state in FLAGGED_PENDING
         ended = state in ENDED_STATES
         start_at = None if waits else element.start_at
@@ -201,11 +219,6 @@ class Writer:
             start_at = end_at
         reason = element.reason if waits or (ended and not element.nodes) else END_REASONS.get(state, "None")
         nodes = "" if waits else element.node_list
-        tasks, label, job_id = "N/A" if element.index is None else str(element.index), element.label, element.raw_id
-        if row.pending is not None:
-            tasks = format_tasks(row.pending, throttle=batch.throttle, cut=self._cut)
-            label = f"{batch.job_id}_[{tasks}]"[: JOBID_MAX_CHARACTERS if self._cut else None]
-            job_id = batch.job_id
         cpus = self._controller.nodes.cpus * batch.nodes if nodes else batch.nodes
         priority = 0 if element.held else batch.priority
         shown = (
@@ -214,26 +227,22 @@ class Writer:
         if state == "NODE_FAIL":
             shown = nodes
         return {
-            "e": write(end_at, missing="N/A"), "i": label, "p": f"{priority / PRIORITY_SCALE:.14f}", "r": reason,
-            "t": STATE_CODES[state], "A": str(job_id), "B": element.nodes[0] if nodes else "n/a", "C": str(cpus),
-            "K": tasks, "L": span(max(0.0, batch.time_limit_s - run_s), padded=False), "M": span(run_s, padded=False),
+            "e": write(end_at, missing="N/A"), "p": f"{priority / PRIORITY_SCALE:.14f}", "r": reason,
+            "t": STATE_CODES[state], "B": element.nodes[0] if nodes else "n/a", "C": str(cpus),
+            "L": span(max(0.0, batch.time_limit_s - run_s), padded=False), "M": span(run_s, padded=False),
             "N": nodes, "Q": str(priority), "R": shown, "S": write(start_at, missing="N/A"), "T": state,
             "V": write(element.submit_at, missing="N/A"),
         }  # fmt: skip
 
 
-def _filler(form: str) -> Callable[[Mapping[str, str]], str]:
-    """Return what fills `%i`, `%.18i`, `%-8j`: a width cuts and pads."""
+def _line(form: str, fixed: Mapping[str, str], changing: frozenset[str] = frozenset()) -> str:
+    """Return a line of `%i`, `%.18i`, `%-8j` as Python's format with what is fixed filled in: a width cuts and pads."""
     pieces = re.split(r"%(\.)?-?(\d+)?([a-zA-Z])", form)
-    plain, gaps = pieces[::4], list(zip(pieces[1::4], pieces[2::4], pieces[3::4], strict=True))
-
-    def fill(fields: Mapping[str, str]) -> str:
-        text = plain[0]
-        for (right, width, letter), after in zip(gaps, plain[1:], strict=True):
-            value = fields.get(letter, "")
-            if width:
-                value = value[: int(width)].rjust(int(width)) if right else value[: int(width)].ljust(int(width))
-            text += value + after
-        return text
-
-    return fill
+    line = pieces[0].replace("%", "%%")
+    for right, width, letter, after in zip(pieces[1::4], pieces[2::4], pieces[3::4], pieces[4::4], strict=True):
+        shape = f"{'' if right else '-'}{width}.{width}s" if width else "s"
+        value = (
+            f"%({letter}){shape}" if letter in changing else (f"%{shape}" % fixed.get(letter, "")).replace("%", "%%")
+        )
+        line += value + after.replace("%", "%%")
+    return line

@@ -105,7 +105,7 @@ class Troubles:
         if order in ("hold", "uhold") and element.pending:
             element.held = True
             element.own_reason = "JobHeldAdmin" if os.getuid() == 0 and order == "hold" else "JobHeldUser"
-        elif order == "release" and element.held:
+        elif order == "release" and element.held and element.end_at is None:
             element.held, element.own_reason, element.eligible_at = False, "", controller.time
             controller.scheduler.wake()
         elif order == "suspend" and element.state == RUNNING:
@@ -144,7 +144,8 @@ class Troubles:
         elif action == "end":
             if state not in ENDED_STATES:
                 raise ValueError(f"state is one of: {', '.join(ENDED_STATES)}")
-            element.exit_code = int(asked.get("exit_code", 0))
+            if element.end_at is None:
+                element.exit_code = int(asked.get("exit_code", 0))
             self._controller.end(element, state, at_once=True)
         elif state in (FLAGGED_PENDING if element.pending else FLAGGED_RUNNING) and element.end_at is None:
             element.state = state
