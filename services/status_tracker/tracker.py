@@ -190,13 +190,14 @@ class Tracker:
             log.info("%s: %s -> %s%s", record.agent, was or "new", record.state, words)
 
     async def _each(self, records: Iterable[JobAgent], act: Callable[[JobAgent], Awaitable[None]]) -> None:
-        places = asyncio.Semaphore(AT_ONCE)
+        """Act on each, so many at once; after the first error nothing new is begun."""
+        left = iter(records)
 
-        async def one(record: JobAgent) -> None:
-            async with places:
+        async def some() -> None:
+            for record in left:
                 await act(record)
 
-        results = await asyncio.gather(*(one(record) for record in records), return_exceptions=True)
+        results = await asyncio.gather(*(some() for _ in range(AT_ONCE)), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

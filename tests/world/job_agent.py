@@ -181,7 +181,8 @@ class Agent:
         if not ttl_s.isdecimal():
             raise Failure("TTL is not a number of seconds", 2)
         self._ends_at_s = time.monotonic() + int(ttl_s)
-        host = socket.gethostname()
+        # Many nodes of a Slurm in development are one machine: an agent's host is the node that Slurm calls it.
+        host = environment.get("SLURMD_NODENAME") or socket.gethostname()
         # A requeued batch job has the same agent key; the run tells its processes apart.
         self._run_id = f"{host}:{os.getpid()}:{time.time_ns()}"
         self._node = f"{host}:{os.getpid()}"

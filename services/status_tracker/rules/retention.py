@@ -15,7 +15,7 @@ from services.status_tracker.rules.counting import ACTIVE
 
 KEPT_FOR = timedelta(days=8)
 # With more finished agents than this on record the oldest leave sooner, as soon as their submissions have left.
-MOST_FINISHED = 50_000
+MOST_FINISHED = 20_000
 # Agents in one part of the map: about 40 kB.
 PART = 250
 

@@ -39,7 +39,6 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "outofmemory": ("--mem=20", "x=$(head -c 300M /dev/zero | tr '\\0' x); sleep 20"),
 }
 WAITING: dict[str, str] = {
-    "deadline": "-H --deadline=now+65",
     "cancelledwaiting": "-H",
     "throttle": "-H --array=0-9%2",
     "step": "-H --array=1-199:2",
@@ -59,7 +58,10 @@ class Recorder:
         for what, options in WAITING.items():
             self._submit(what, options, "true")
         fragmented = self._fragment()
-        limited = self._running("timelimit", "-t 1")
+        busy = next(self._nodes)
+        limited = self._running("timelimit", f"-t 1 -w {busy}")
+        # It waits for a node that is taken; a held one would never be eligible, and accounting would not know it.
+        self._submit("deadline", f"-w {busy} -t 1 --deadline=now+65", "true")
         for what, (options, line) in SCRIPTS.items():
             self._submit(what, f"{options} -w {next(self._nodes)} --array=0", line)
         lost = next(self._nodes)
@@ -109,7 +111,7 @@ class Recorder:
         path = self._home / f"{what}.sh"
         path.write_text(f"#!/bin/bash\n{line}\n")
         name = f"{PREFIX}-{what}"
-        own = () if "-t " in options else ("-t", "1" if "deadline" in options else "10")
+        own = () if "-t " in options else ("-t", "10")
         memory = () if "--mem" in options else ("--mem=100",)
         return self._cluster.run(
             "sbatch", "--parsable", "-J", name, f"--comment=nacre:name={name},replaces=-", "-q", qos, "-C", "cpu",
@@ -126,7 +128,16 @@ class Recorder:
         return self._cluster.run("squeue", "-h", "-o", "%F", "--name", f"{PREFIX}-{what}").split()[0]
 
     def _names(self) -> str:
-        made = ("timelimit", "nodefailed", "requeued", "requeueheld", "specialexit", "suspended", "cancelled")
+        made = (
+            "timelimit",
+            "deadline",
+            "nodefailed",
+            "requeued",
+            "requeueheld",
+            "specialexit",
+            "suspended",
+            "cancelled",
+        )
         return ",".join(f"{PREFIX}-{what}" for what in (*WAITING, *SCRIPTS, *made, "preempted"))
 
     def _states(self, states: str) -> str:
