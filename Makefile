@@ -6,12 +6,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm check test demo bench lock asyncapi up down logs test-containers clean
+.PHONY: help install slurm acme check test demo crash bench lock asyncapi up down logs test-containers clean
 
 help:  ## this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-install: $(BIN)/.installed slurm  ## the virtual environment, and a real Slurm when root on Debian
+install: $(BIN)/.installed slurm acme  ## the virtual environment, and a real Slurm and ACME server when root on Debian
 
 $(BIN)/.installed: deploy/requirements-dev.lock pyproject.toml tests/install_venv.sh
 	sh tests/install_venv.sh $(PYTHON)
@@ -19,6 +19,9 @@ $(BIN)/.installed: deploy/requirements-dev.lock pyproject.toml tests/install_ven
 
 slurm:
 	@sh tests/install_slurm.sh
+
+acme:
+	@sh tests/install_acme.sh
 
 check: $(BIN)/.installed  ## ruff, mypy --strict, import contracts, house rules, fresh AsyncAPI
 	ruff check .
@@ -30,8 +33,11 @@ check: $(BIN)/.installed  ## ruff, mypy --strict, import contracts, house rules,
 test: install  ## all tests, against a real nats-server and, where installed, a real Slurm
 	pytest -q -n 4
 
-demo: install  ## the main job end to end: grid jobs in, job agents through Slurm, MonALISA out (SLURM=model for the model)
-	python -m tests.e2e.demo --slurm $(or $(SLURM),auto)
+demo: install  ## the main job end to end: grid jobs in, job agents through Slurm, MonALISA out (SLURM=model, KILL=1)
+	python -m tests.e2e.demo --slurm $(or $(SLURM),auto) $(if $(KILL),--kill)
+
+crash: install  ## exactly one batch job per job agent, whatever is killed, lost or late (AGENTS=100 SEED=1 SLURM=model)
+	python -m tests.e2e.crash --agents $(or $(AGENTS),100) --seed $(or $(SEED),1) --slurm $(or $(SLURM),model)
 
 COMPOSE := docker compose --profile world
 up: $(BIN)/.installed  ## the house and its world in containers, with a real Slurm (finds, or as root on Debian starts, an engine)

@@ -33,7 +33,7 @@ class NatsServer:
         configuration = self._store / "nats.conf"
         self._store.mkdir(parents=True, exist_ok=True)
         configuration.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}", max_mem: 512MB, max_file: 2GB, '
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._store}", max_mem: 512MB, max_file: 3GB, '
             "sync_interval: always }\n" + self._guards()
         )
         self._process = subprocess.Popen([program(), "-c", configuration], stderr=subprocess.DEVNULL)
@@ -64,6 +64,11 @@ class NatsServer:
     def kill(self) -> None:
         """Kill -9."""
         self._end(signal.SIGKILL)
+
+    def lose_store(self) -> None:
+        """Remove everything that it kept, as a lost volume; call it between `kill` and `start`."""
+        assert self._process is None, "a running server would write its files again"
+        shutil.rmtree(self._store)
 
     def stop(self) -> None:
         """End it in order."""

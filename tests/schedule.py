@@ -16,7 +16,6 @@ LONGEST = (
     "tests/contract/test_model_against_real.py",
     "tests/e2e/test_bad_starts.py",
     "tests/contract/test_world_superfacility.py",
-    "tests/contract/test_superfacility_world.py",
     "tests/contract/test_world_slurm.py",
     "tests/integration/status_tracker/test_tracker.py",
     "tests/contract/test_world_model.py",

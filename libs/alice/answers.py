@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from libs.alice import descriptors, java_values
+from libs.alice.failures import server_exception
 from libs.alice.nodes import Aborted, Enumerator, Instance, TopLevel, Value
-from libs.runtime.errors import Malformed, Refused
+from libs.runtime.errors import Malformed
 
 MAX_CAUSES = 64
 MAX_MESSAGE_CHARACTERS = 500
@@ -101,7 +102,7 @@ class LdapInfo:
 def answer(value: TopLevel, class_name: str) -> Instance:
     """The reply to a request of that class.
 
-    Raises Refused with the root message of a ServerException, Malformed when it is anything but a reply to the request.
+    Raises ServerException (or DatabaseAway) with its root message, Malformed when it is anything but a reply to that.
     """
     if isinstance(value, Aborted):
         raise Malformed(f"the central services broke off their answer: {root_message(value.exception)}")
@@ -109,7 +110,7 @@ def answer(value: TopLevel, class_name: str) -> Instance:
         found = value.class_name if isinstance(value, Instance) else type(value).__name__
         raise Malformed(f"the central services answered a {class_name} with {found}")
     if (exception := value.get("exception")) is not None:
-        raise Refused(f"the central services refused: {root_message(exception)}")
+        raise server_exception(root_message(exception))
     return value
 
 

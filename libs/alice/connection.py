@@ -7,13 +7,16 @@ import ssl
 import uuid
 from dataclasses import dataclass
 
-from libs.alice import identity, peer
+from libs.alice import peer
+from libs.alice.dial import dial
+from libs.alice.failures import CertificateRefused, ClosedWithoutReply, CutOff, Lost, UnknownSubject, Untrusted
 from libs.alice.identity import Identity, Loaded
+from libs.alice.limits import MalformedStream
 from libs.alice.nodes import MAGIC, TopLevel
 from libs.alice.reader import Reader
 from libs.alice.requests import Principal, Request, RequestEncoder
 from libs.runtime import clock
-from libs.runtime.errors import CredentialExpired, Malformed, Misconfigured, NacreError, Refused, Unreachable
+from libs.runtime.errors import CredentialExpired, Malformed, NacreError, Unreachable
 from libs.runtime.site import CentralServices
 
 READ_BYTES = 1 << 16
@@ -23,11 +26,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Where the central services are and as whom we come. Times in seconds."""
+class Server:
+    """One server of the central services."""
 
     host: str
     port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the central services are, at least one server, and as whom we come. Times in seconds."""
+
+    servers: tuple[Server, ...]
     identity: Identity
     account: str
     verify_name: bool = True
@@ -37,23 +50,14 @@ class Settings:
     @classmethod
     def of(cls, table: CentralServices) -> "Settings":
         """What the site file says."""
+        others = (other.rpartition(":")[::2] for other in table.others)
         return cls(
-            host=table.host,
-            port=table.port,
+            servers=(Server(table.host, table.port), *(Server(host.strip("[]"), int(port)) for host, port in others)),
             identity=Identity(certificate=table.certificate, key=table.key, ca=table.ca),
             account=table.account,
             verify_name=table.verify_name,
             read_timeout_s=table.read_timeout_s,
         )
-
-    @property
-    def place(self) -> str:
-        """How the central services are called in messages."""
-        return f"central services at {self.host}:{self.port}"
-
-
-class Lost(Unreachable):
-    """The other side closed or broke the connection before its reply."""
 
 
 class Connection:
@@ -62,39 +66,43 @@ class Connection:
     def __init__(
         self,
         settings: Settings,
+        server: Server,
         loaded: Loaded,
         vm_uuid: uuid.UUID,
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         self.exchanges = 0
+        self.opened_s = clock.monotonic_s()
+        self.server = server
+        self.loaded = loaded
         self._settings = settings
-        self._loaded = loaded
+        self._place = f"central services at {server}"
         self._incoming, self._outgoing = streams
         self._reader = Reader()
         self._encoder = RequestEncoder(Principal(settings.account, loaded.certificates_der), vm_uuid)
 
     @classmethod
-    async def open(cls, settings: Settings, vm_uuid: uuid.UUID) -> "Connection":
+    async def open(cls, settings: Settings, server: Server, loaded: Loaded, vm_uuid: uuid.UUID) -> "Connection":
         """Connect, shake hands, and exchange stream headers."""
-        loaded = identity.load(settings.identity, verify_name=settings.verify_name)
-        if loaded.not_after <= clock.now():
-            raise CredentialExpired(
-                f"host certificate {settings.identity.certificate} expired at {loaded.not_after:%Y-%m-%d %H:%M} UTC"
-            )
+        place = f"central services at {server}"
         try:
-            async with asyncio.timeout(settings.connect_timeout_s):
+            async with asyncio.timeout(settings.connect_timeout_s), contextlib.AsyncExitStack() as undo:
+                connected = await dial(server.host, server.port)
+                undo.callback(connected.close)
                 streams = await asyncio.open_connection(
-                    settings.host,
-                    settings.port,
+                    sock=connected,
                     ssl=loaded.context,
-                    server_hostname=settings.host,
+                    server_hostname=server.host,
                     ssl_shutdown_timeout=CLOSE_S,
                 )
+                undo.pop_all()
         except TimeoutError as error:
-            raise Unreachable(f"{settings.place} did not connect in {settings.connect_timeout_s:g} s") from error
+            raise Unreachable(f"{place} did not connect in {settings.connect_timeout_s:g} s") from error
+        except Unreachable as error:
+            raise Unreachable(f"{place}: {error}; are host and port right, does it run?") from error
         except OSError as error:
-            raise _named(error, settings, loaded) from error
-        made = cls(settings, loaded, vm_uuid, streams)
+            raise _named(error, place, settings, loaded) from error
+        made = cls(settings, server, loaded, vm_uuid, streams)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(made.close)
             await made._headers()
@@ -106,21 +114,28 @@ class Connection:
         """Who answers, None when it showed no certificate."""
         return peer.of(self._outgoing)
 
+    @property
+    def resets(self) -> int:
+        """How often the server forgot what it had sent, and so let the table of handles begin anew."""
+        return self._reader.resets
+
     async def exchange(self, request: Request, request_id: int) -> TopLevel:
         """Send the request, wait for its reply and give it unchecked."""
         settings = self._settings
+        if self.loaded.not_after <= clock.now():
+            raise expired(self.loaded, settings.identity)
         try:
             async with asyncio.timeout(settings.read_timeout_s):
                 self._outgoing.write(self._encoder.encode(request, request_id))
                 await self._outgoing.drain()
-                while not (found := self._reader.feed(await self._read())):
+                while not (found := await self._objects()):
                     pass
         except TimeoutError as error:
-            raise Unreachable(self._silence()) from error
+            raise self._silence() from error
         except OSError as error:
-            raise _named(error, settings, self._loaded) from error
+            raise _named(error, self._place, settings, self.loaded) from error
         if len(found) > 1:
-            raise Malformed(f"{settings.place} answered one request with {len(found)} objects")
+            raise Malformed(f"{self._place} answered one request with {len(found)} objects")
         self.exchanges += 1
         return found[0]
 
@@ -140,13 +155,21 @@ class Connection:
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 while self._reader.offset < len(MAGIC):
-                    self._reader.feed(await self._read())
+                    await self._objects()
                 self._outgoing.write(self._encoder.header)
                 await self._outgoing.drain()
         except TimeoutError as error:
-            raise Unreachable(f"{settings.place} sent no stream header in {settings.connect_timeout_s:g} s") from error
+            raise Unreachable(f"{self._place} sent no stream header in {settings.connect_timeout_s:g} s") from error
         except OSError as error:
-            raise _named(error, settings, self._loaded) from error
+            raise _named(error, self._place, settings, self.loaded) from error
+
+    async def _objects(self) -> list[TopLevel]:
+        """What the next bytes complete."""
+        data = await self._read()
+        try:
+            return self._reader.feed(data)
+        except MalformedStream as error:
+            raise Malformed(f"{self._place} sent what cannot be read: {error}") from error
 
     async def _read(self) -> bytes:
         data = await self._incoming.read(READ_BYTES)
@@ -154,40 +177,45 @@ class Connection:
             return data
         if self._reader.offset < len(MAGIC):
             raise Lost(
-                f"{self._settings.place} closed the connection before the stream header, "
-                f"as a server may that does not take the certificate of {self._loaded.subject}"
+                f"{self._place} closed the connection before the stream header, "
+                f"as a server may that does not take the certificate of {self.loaded.subject}"
             )
         if self._reader.is_mid_object:
-            raise Lost(f"{self._settings.place} closed the connection in the middle of a reply")
-        raise Lost(
-            f"{self._settings.place} closed the connection without a reply, as they do when they stop "
-            "or cannot read a request"
+            raise CutOff(f"{self._place} closed the connection in the middle of a reply")
+        raise ClosedWithoutReply(
+            f"{self._place} closed the connection without a reply, as they do when they stop or cannot read a request"
         )
 
-    def _silence(self) -> str:
-        text = f"{self._settings.place} did not answer in {self._settings.read_timeout_s:g} s"
+    def _silence(self) -> Unreachable:
+        text = f"{self._place} did not answer in {self._settings.read_timeout_s:g} s"
+        if self._reader.is_mid_object:
+            return Unreachable(f"{self._place} did not end a reply in {self._settings.read_timeout_s:g} s")
         if self.exchanges:
-            return text
-        return (
+            return Unreachable(text)
+        return UnknownSubject(
             f"{text}; they are silent towards a certificate that belongs to no account: "
-            f"is {self._loaded.subject} the LDAP subject of account {self._settings.account}?"
+            f"is {self.loaded.subject} the LDAP subject of account {self._settings.account}?"
         )
 
 
-def _named(error: OSError, settings: Settings, loaded: Loaded) -> NacreError:
+def expired(loaded: Loaded, identity: Identity) -> CredentialExpired:
+    """Our own certificate is past its end."""
+    end = f"{loaded.not_after:%Y-%m-%d %H:%M} UTC"
+    return CredentialExpired(f"host certificate {identity.certificate} expired at {end} by this machine's clock")
+
+
+def _named(error: OSError, place: str, settings: Settings, loaded: Loaded) -> NacreError:
     """What a failure of the socket or of TLS means, and what to do."""
+    identity = settings.identity
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Misconfigured(
-            f"{settings.place} cannot be trusted: {error.verify_message or 'certificate verification failed'}; "
-            f"check the host name and the trust anchors in {settings.identity.ca}"
-        )
+        words = error.verify_message or "certificate verification failed"
+        hint = "check this machine's clock" if "not yet valid" in words or "expired" in words else "check the host name"
+        return Untrusted(f"{place} cannot be trusted: {words}; {hint} and the trust anchors in {identity.ca}")
     reason = (getattr(error, "reason", None) or "") if isinstance(error, ssl.SSLError) else ""
     if "ALERT" in reason:
         words = reason.lower().replace("_", " ")
-        text = f"{settings.place} refused certificate {settings.identity.certificate} ({loaded.subject}): {words}"
-        return CredentialExpired(text) if "expired" in words else Refused(text)
-    if isinstance(error, ConnectionRefusedError):
-        return Unreachable(f"{settings.place} refused the connection: is the host and port right, does it run?")
+        text = f"{place} refused certificate {identity.certificate} ({loaded.subject}): {words}"
+        return CredentialExpired(text) if "expired" in words else CertificateRefused(text)
     if isinstance(error, ConnectionError):
-        return Lost(f"{settings.place} broke the connection")
-    return Unreachable(f"{settings.place} cannot be reached: {reason or error.strerror or type(error).__name__}")
+        return Lost(f"{place} broke the connection")
+    return Unreachable(f"{place} cannot be reached: {reason or error.strerror or type(error).__name__}")

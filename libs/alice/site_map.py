@@ -20,6 +20,8 @@ class CeFacts:
     `ce` is `ALICE::<site>::<ce>` and `host` its fully qualified name. A grid job matches when its time to live is
     below `ttl_s`, its cores are at most `cores` (0: a whole node, any number; None: not configured, one), and its
     partition is among `partitions`. `disk` is a limit that CEs before 2024 sent. `work_directory` is only echoed.
+    `users` alone, or all but `no_users`, run here; without either the broker looks them up. `required_cpus` such as
+    `>=8`. `extra_sites`: sites whose storage is near enough for the grid jobs that must run there.
     """
 
     ce: str
@@ -27,6 +29,10 @@ class CeFacts:
     ttl_s: int
     cores: int | None = None
     partitions: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    no_users: tuple[str, ...] = ()
+    required_cpus: str = ""
+    extra_sites: tuple[str, ...] = ()
     platform: str = "Linux-x86_64"
     disk: str | None = None
     work_directory: str | None = None
@@ -59,6 +65,14 @@ def site_map(facts: CeFacts) -> dict[str, Plain]:
     found["CVMFS"] = CVMFS_THERE
     if facts.partitions:
         found["Partition"] = f",{','.join(facts.partitions)},"
+    if facts.users:
+        found["Users"] = facts.users
+    if facts.no_users:
+        found["NoUsers"] = facts.no_users
+    if facts.required_cpus:
+        found["RequiredCpusCe"] = facts.required_cpus
+    if facts.extra_sites:
+        found["Extrasites"] = facts.extra_sites
     if facts.work_directory is not None:
         found["workdir"] = facts.work_directory
     return found

@@ -21,6 +21,8 @@ from libs.runtime.tasks import end
 
 ANSWER_S = 5.0
 RESYNC_S = 30.0
+# While an image is read: at most so often the bucket is asked how many keys it has.
+COUNT_S = 0.25
 REMOVED = ("DEL", "PURGE")
 NO_MESSAGE = 10037  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
 
@@ -51,18 +53,13 @@ class Bucket(Generic[T]):
 
     async def everything(self) -> dict[str, Entry[T]]:
         """Every record by key, as of now; what does not decode is logged and left out."""
-        found: dict[str, Entry[T]] = {}
         with translated(f"bucket {self.table.name}"):
             bucket = await self._js.key_value(self.table.name)
-            watcher = await bucket.watchall(ignore_deletes=True)
+            watcher = await bucket.watchall()
             try:
-                while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
-                    record = decode(self.table, update.key, update.value or b"")
-                    if record is not None:
-                        found[update.key] = Entry(record, int(update.revision or 0))
+                return (await _image(self.table, bucket, watcher))[0]
             finally:
                 await watcher.stop()
-        return found
 
     async def write(self, key: str, record: T, revision: int) -> int:
         """Write `record` over `revision` (0: create); gives the new revision. Conflict when somebody else wrote since.
@@ -120,11 +117,59 @@ def decode(table: BucketRow[T], key: str, body: bytes) -> T | None:
         return None
 
 
+async def _next(watcher: KeyValue.KeyWatcher, at_most_s: float) -> KeyValue.Entry | None:
+    """The next update; None for the watcher's mark, and when nothing comes."""
+    try:
+        update: KeyValue.Entry | None = await watcher.updates(timeout=at_most_s)
+    except nats.errors.TimeoutError:
+        return None
+    return update
+
+
+async def _image(
+    table: BucketRow[T], bucket: KeyValue, watcher: KeyValue.KeyWatcher
+) -> tuple[dict[str, Entry[T]], int]:
+    """The whole bucket, and the newest revision in it.
+
+    Whole is what holds every key that the bucket has: it keeps one message for each, tombstones included, so their
+    number tells. The watcher's own mark does not: while many keys are written it comes early, even before all of them
+    (nats-py 2.16 with nats-server 2.15), and the server's count of what is pending can be too small.
+    """
+    loop = asyncio.get_running_loop()
+    image: dict[str, Entry[T]] = {}
+    keys: set[str] = set()
+    newest, counted_s, heard_s = 0, 0.0, loop.time()
+    while True:
+        update = await _next(watcher, COUNT_S)
+        if update is not None:
+            _apply(table, image, update)
+            keys.add(update.key)
+            newest, heard_s = max(newest, update.revision or 0), loop.time()
+            if update.delta and loop.time() < counted_s + COUNT_S:
+                continue
+        counted_s = loop.time()
+        if len(keys) >= (await bucket.status()).values:
+            return image, newest
+        if loop.time() > heard_s + ANSWER_S:
+            raise nats.errors.TimeoutError
+
+
+def _apply(table: BucketRow[T], image: dict[str, Entry[T]], update: Any) -> None:
+    known = image.get(update.key)
+    if known is not None and known.revision > update.revision:
+        return
+    record = None if update.operation in REMOVED else decode(table, update.key, update.value)
+    if record is None:
+        image.pop(update.key, None)
+    else:
+        image[update.key] = Entry(record, update.revision)
+
+
 class Mirror(Generic[T]):
     """A whole bucket in memory: `entries` by key, whole once `loaded` is set, then followed.
 
-    Rebuilt from the stream after each reconnect and every `RESYNC_S`, because a watcher that silently stopped looks
-    like a bucket that does not change.
+    A watcher that silently stopped looks like a bucket that does not change: every `RESYNC_S` the stream is asked how
+    far it is, and read anew when the watcher does not come as far, as after each reconnect.
     """
 
     def __init__(self, js: JetStreamContext, table: BucketRow[T], wake: asyncio.Event | None) -> None:
@@ -160,23 +205,20 @@ class Mirror(Generic[T]):
             self._noted.clear()
             try:
                 with translated(f"bucket {self._table.name}"):
+                    created = (await self._js.stream_info(f"KV_{self._table.name}")).created
                     bucket = await self._js.key_value(self._table.name)
                     watcher = await bucket.watchall()
                     try:
-                        await self._take(watcher)
+                        image, newest = await _image(self._table, bucket, watcher)
+                        self._swap_in(image, newest)
+                        await self._take(watcher, newest, created)
                     finally:
                         await watcher.stop()
             except Transient as error:
                 log.debug("%s; following again", error)
                 await asyncio.sleep(1.0)
 
-    async def _take(self, watcher: KeyValue.KeyWatcher) -> None:
-        """First a whole new image, swapped in at once; then single changes until the next resync is due."""
-        image: dict[str, Entry[T]] = {}
-        newest = 0
-        while (update := await watcher.updates(timeout=ANSWER_S)) is not None:
-            self._apply(image, update)
-            newest = max(newest, update.revision)
+    def _swap_in(self, image: dict[str, Entry[T]], newest: int) -> None:
         # What we noted while the image was being read is newer than the image. What was there before is not: a bucket
         # that was lost and made again counts its revisions from 1.
         image |= {key: entry for key, entry in self._noted.items() if entry.revision > newest}
@@ -185,25 +227,29 @@ class Mirror(Generic[T]):
         self.loaded.set()
         if changed:
             self._changed()
-        deadline = asyncio.get_running_loop().time() + RESYNC_S
-        while not self.resync.is_set() and (left_s := deadline - asyncio.get_running_loop().time()) > 0:
-            try:
-                update = await watcher.updates(timeout=min(left_s, 0.5))
-            except nats.errors.TimeoutError:
-                continue
-            if update is not None:
-                self._apply(self.entries, update)
-                self._changed()
 
-    def _apply(self, image: dict[str, Entry[T]], update: Any) -> None:
-        known = image.get(update.key)
-        if known is not None and known.revision > update.revision:
-            return
-        record = None if update.operation in REMOVED else decode(self._table, update.key, update.value)
-        if record is None:
-            image.pop(update.key, None)
-        else:
-            image[update.key] = Entry(record, update.revision)
+    async def _take(self, watcher: KeyValue.KeyWatcher, newest: int, created: Any) -> None:
+        """Single changes, for as long as the watcher brings all that the stream holds."""
+        loop = asyncio.get_running_loop()
+        due_s, patience_s = loop.time() + RESYNC_S, 0.0
+        wanted: int | None = None
+        while not self.resync.is_set():
+            if wanted is None and loop.time() >= due_s:
+                info = await self._js.stream_info(f"KV_{self._table.name}")
+                # Records that end by themselves are told by no message.
+                if self._table.ttl_s or info.created != created or info.state.last_seq < newest:
+                    return
+                wanted, patience_s = info.state.last_seq, loop.time() + ANSWER_S
+            if wanted is not None and newest >= wanted:
+                self._noted = {key: entry for key, entry in self._noted.items() if entry.revision > newest}
+                due_s, wanted = loop.time() + RESYNC_S, None
+            if wanted is not None and loop.time() > patience_s:
+                return
+            update = await _next(watcher, min(max(due_s - loop.time(), 0.05), 0.5))
+            if update is not None:
+                newest = max(newest, update.revision or 0)
+                _apply(self._table, self.entries, update)
+                self._changed()
 
     def _changed(self) -> None:
         if self._wake is not None:

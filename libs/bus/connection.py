@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import nats.errors
@@ -15,7 +15,7 @@ import nats.micro
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
-from libs.bus.bucket import Bucket, Mirror
+from libs.bus.bucket import Bucket, Mirror, decode
 from libs.bus.hints import hinted
 from libs.bus.history import Answering, Seen, answering, history, newest, tap
 from libs.bus.latest import Latest
@@ -33,6 +33,8 @@ from libs.runtime.run import Context
 
 ANSWER_S = 5.0
 CONDITION = "bus"
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +123,13 @@ class Bus:
     def tap(self, stop: asyncio.Event) -> AsyncGenerator[Seen, None]:
         """Everything that is published from now on until `stop`."""
         return tap(self._nc, stop)
+
+    async def records(self, table: BucketRow[T], pattern: str) -> AsyncGenerator[T, None]:
+        """The records of a bucket under a pattern of keys (`cpu.2026-11-23.*`), one by one: it may be a large one."""
+        async for seen in newest(self._js, f"KV_{table.name}", f"$KV.{table.name}.{pattern}"):
+            record = decode(table, seen.subject, seen.body) if seen.body else None
+            if record is not None:
+                yield record
 
     def bucket(self, table: BucketRow[Any]) -> Bucket[Any]:
         """One bucket of the table."""

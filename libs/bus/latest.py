@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 import msgspec
@@ -16,17 +17,24 @@ from opentelemetry.context import Context
 from libs.bus.translate import trace_context, translated
 from libs.events.messages import Event
 from libs.events.rows import Topic
+from libs.runtime import clock
 from libs.runtime.errors import Transient
+from libs.runtime.reconcile import either
 from libs.runtime.tasks import end
 
 RESYNC_S = 15.0
+CLOCKS_DIFFER = timedelta(seconds=60)
 
 T = TypeVar("T", bound=Event)
 log = logging.getLogger(__name__)
 
 
 class Latest(Generic[T]):
-    """`value` is the newest message by its own instant, None while there is none. Rubbish is logged and ignored."""
+    """`value` is the newest message by its own instant, None while there is none. Rubbish is logged and ignored.
+
+    One from the future was written by a clock that is wrong: whatever follows it takes its place. `loaded` is set once
+    the stream was read, whether or not there was a message.
+    """
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class Latest(Generic[T]):
             raise ValueError(f"{topic.name} has no message type")
         self.value: T | None = None
         self.trace: Context = Context()
+        self.loaded = asyncio.Event()
         self.resync = asyncio.Event()
         self._nc = nc
         self._js = js
@@ -47,6 +56,11 @@ class Latest(Generic[T]):
         self._type = topic.message
         self._subject = subject
         self._wake = wake
+
+    async def read(self, stop: asyncio.Event) -> bool:
+        """Wait until what the stream holds is here; False when `stop` came first."""
+        await either(self.loaded, stop)
+        return self.loaded.is_set()
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -69,6 +83,7 @@ class Latest(Generic[T]):
             self.resync.clear()
             try:
                 await self._read()
+                self.loaded.set()
             except Transient as error:
                 log.debug("%s; reading it again", error)
             with contextlib.suppress(TimeoutError):
@@ -89,7 +104,8 @@ class Latest(Generic[T]):
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("%s carries no %s: %s; ignored", self._subject, self._type.__name__, error)
             return
-        if self.value is not None and value.at <= self.value.at:
+        held = self.value
+        if held is not None and (value.at == held.at or value.at < held.at <= clock.now() + CLOCKS_DIFFER):
             return
         self.value = value
         self.trace = trace_context(headers)

@@ -46,7 +46,7 @@ def bucket_config(bucket: Bucket[Any], replicas: int) -> api.StreamConfig:
         description=f"nacre bucket: {bucket.meaning}",
         subjects=[f"$KV.{bucket.name}.>"],
         retention=api.RetentionPolicy.LIMITS,
-        discard=api.DiscardPolicy.NEW,
+        discard=api.DiscardPolicy.OLD if bucket.forgets else api.DiscardPolicy.NEW,
         storage=api.StorageType.FILE,
         max_bytes=bucket.max_bytes,
         max_age=float(bucket.ttl_s),

@@ -57,7 +57,10 @@ class Topic(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Bucket(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """A key-value bucket. With several writers each writes only the keys `<service>.*`."""
+    """A key-value bucket. With several writers each writes only the keys `<service>.*`.
+
+    A full bucket refuses writes, for its records are the truth; one that `forgets` drops its oldest record instead.
+    """
 
     name: str
     record: type[T]
@@ -67,3 +70,4 @@ class Bucket(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     meaning: str
     max_bytes: int
     ttl_s: int = 0
+    forgets: bool = False

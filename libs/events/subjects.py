@@ -39,6 +39,16 @@ DEMAND_OBSERVED = Topic(
     readers=(SLURM_SUBMITTER, MONITORING_RELAY, OPERATOR_CONSOLE),
     meaning="grid jobs that wait for this CE, and its central limits",
 )
+SITE_CONFIG_OBSERVED = Topic(
+    noun="site_config",
+    verb="observed",
+    message=messages.SiteConfigObserved,
+    scope="ce",
+    stream=LATEST,
+    writer=QUEUE_POLLER,
+    readers=(QUEUE_POLLER, SLURM_SUBMITTER, STATUS_TRACKER, OPERATOR_CONSOLE),
+    meaning="what ALICE's directory says about this CE, with what changed and what is broken",
+)
 BATCH_QUEUE_OBSERVED = Topic(
     noun="batch_queue",
     verb="observed",
@@ -56,7 +66,7 @@ FACILITY_OBSERVED = Topic(
     scope="machine",
     stream=LATEST,
     writer=STATUS_TRACKER,
-    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    readers=(QUEUE_POLLER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="the facility's status, planned outages and our allocation",
 )
 
@@ -81,6 +91,7 @@ SUBMISSION_UNCLEAR = _submission("unclear", messages.SubmissionUnclear, "the ans
 SUBMISSION_ADOPTED = _submission("adopted", messages.SubmissionAdopted, "found in a listing by its name")
 SUBMISSION_ABANDONED = _submission("abandoned", messages.SubmissionAbandoned, "never executed, or void")
 SUBMISSION_FORGOTTEN = _submission("forgotten", messages.SubmissionForgotten, "acknowledged, then lost by Slurm")
+SUBMISSION_WITHDRAWN = _submission("withdrawn", messages.SubmissionWithdrawn, "queued agents of it were cancelled")
 SUBMISSION_DECIDED = _submission("decided", messages.SubmissionDecided, "the journal of decisions")
 
 JOB_AGENT_CHANGED = Topic(
@@ -100,7 +111,7 @@ NODE_SUSPECTED = Topic(
     scope="machine",
     stream=NODES,
     writer=STATUS_TRACKER,
-    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="job agents fail early or stay silent on a node: avoid it for a while",
 )
 NODE_CLEARED = Topic(
@@ -110,7 +121,7 @@ NODE_CLEARED = Topic(
     scope="machine",
     stream=NODES,
     writer=STATUS_TRACKER,
-    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
     meaning="a suspected node is believed again",
 )
 WISH_FULFILLED = Topic(
@@ -168,6 +179,7 @@ MONITORING_OBSERVED = Topic(
 
 TOPICS: tuple[Topic[Any], ...] = (
     DEMAND_OBSERVED,
+    SITE_CONFIG_OBSERVED,
     BATCH_QUEUE_OBSERVED,
     FACILITY_OBSERVED,
     SUBMISSION_INTENDED,
@@ -177,6 +189,7 @@ TOPICS: tuple[Topic[Any], ...] = (
     SUBMISSION_ADOPTED,
     SUBMISSION_ABANDONED,
     SUBMISSION_FORGOTTEN,
+    SUBMISSION_WITHDRAWN,
     SUBMISSION_DECIDED,
     JOB_AGENT_CHANGED,
     NODE_SUSPECTED,
@@ -197,14 +210,54 @@ SUBMISSIONS_BUCKET = Bucket(
     meaning="every submission that may still have a batch job, or had one lately",
     max_bytes=64 << 20,
 )
+STANDINGS_BUCKET = Bucket(
+    name="standings",
+    record=messages.CeStanding,
+    writers=(SLURM_SUBMITTER,),
+    readers=(SLURM_SUBMITTER, OPERATOR_CONSOLE),
+    key="<CE>",
+    meaning="of each CE, since when all its submissions are on record, and the agent command that is proven",
+    max_bytes=1 << 20,
+)
 JOB_AGENTS_BUCKET = Bucket(
     name="job_agents",
     record=messages.JobAgent,
     writers=(STATUS_TRACKER,),
     readers=(STATUS_TRACKER, SLURM_SUBMITTER, OPERATOR_CONSOLE),
-    key="<submission>.<array index>",
+    key="<submission>.<array index>[.<node rank>]",
     meaning="what became of each job agent",
-    max_bytes=256 << 20,
+    max_bytes=512 << 20,
+)
+AGENT_DAYS_BUCKET = Bucket(
+    name="agent_days",
+    record=messages.AgentDay,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<ce>.<day>",
+    meaning="finished job agents in daily summaries, which stay",
+    max_bytes=16 << 20,
+)
+AGENT_MAP_BUCKET = Bucket(
+    name="agent_map",
+    record=messages.AgentMap,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<ce>.<day>.<number>",
+    meaning="which agent was which Slurm job on which node, and its ALICE job ids",
+    max_bytes=1 << 30,
+    ttl_s=180 * 86400,
+    forgets=True,
+)
+AGENT_LOGS_BUCKET = Bucket(
+    name="agent_logs",
+    record=messages.AgentLog,
+    writers=(STATUS_TRACKER,),
+    readers=(STATUS_TRACKER, OPERATOR_CONSOLE),
+    key="<submission>.<array index>[.<node rank>]",
+    meaning="head and tail of what failed job agents wrote, redacted",
+    max_bytes=128 << 20,
+    ttl_s=30 * 86400,
+    forgets=True,
 )
 CONTROL_BUCKET = Bucket(
     name="control",
@@ -225,4 +278,13 @@ LEASES_BUCKET = Bucket(
     max_bytes=1 << 20,
     ttl_s=6,
 )
-BUCKETS: tuple[Bucket[Any], ...] = (SUBMISSIONS_BUCKET, JOB_AGENTS_BUCKET, CONTROL_BUCKET, LEASES_BUCKET)
+BUCKETS: tuple[Bucket[Any], ...] = (
+    SUBMISSIONS_BUCKET,
+    STANDINGS_BUCKET,
+    JOB_AGENTS_BUCKET,
+    AGENT_DAYS_BUCKET,
+    AGENT_MAP_BUCKET,
+    AGENT_LOGS_BUCKET,
+    CONTROL_BUCKET,
+    LEASES_BUCKET,
+)

@@ -59,6 +59,16 @@ def parse_tasks(text: str) -> TaskList | Cut:
     return TaskList(indices=tuple(sorted(found)), throttle=throttle)
 
 
+def named_before_cut(text: str) -> tuple[int, ...]:
+    """The tasks that a cut list surely names: all before its last comma, for what follows may be half a number.
+
+    Malformed as for parse_tasks.
+    """
+    whole = text.strip().removeprefix("[").partition("...")[0].rpartition(",")[0]
+    tasks = parse_tasks(whole) if whole else None
+    return tasks.indices if isinstance(tasks, TaskList) else ()
+
+
 def _span(piece: str, text: str) -> range:
     match = _PIECE.fullmatch(piece)
     if match is None:

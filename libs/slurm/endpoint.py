@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from libs.runtime import clock
+from libs.runtime.errors import Misconfigured
 from libs.runtime.site import Site
 from libs.slurm.access import ApiClientKey
 from libs.slurm.superfacility import Endpoint
@@ -15,8 +16,17 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
     Misconfigured when the client's id or key cannot be read or used: at start that is a slip that stops the process,
     later it is a renewal under way that waiting mends.
     """
+    endpoint = unchecked(site, machine, share)
+    endpoint.key.assertion(endpoint.token_url, clock.now())
+    return endpoint
+
+
+def unchecked(site: Site, machine: str, share: float) -> Endpoint:
+    """The same without a look at the client's files: whoever watches them starts without them, too."""
     table = site.machine[machine]
-    endpoint = Endpoint(
+    if table.client_id_file is None or table.client_key_file is None:
+        raise Misconfigured(f"machine.{machine}: flavour {table.flavour} needs client_id_file and client_key_file")
+    return Endpoint(
         machine=machine,
         api_url=table.api_url,
         token_url=table.token_url,
@@ -25,7 +35,6 @@ def of_site(site: Site, machine: str, share: float) -> Endpoint:
         time_zone=table.time_zone,
         rate_per_s=table.requests_per_s * share,
         rows_limit=table.listing_rows_limit,
+        max_array_size=table.max_array_size,
         bounds=Bounds(concurrency=table.concurrency),
     )
-    endpoint.key.assertion(endpoint.token_url, clock.now())
-    return endpoint

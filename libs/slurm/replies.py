@@ -79,7 +79,7 @@ class _Outage(msgspec.Struct):
 
 def queue_rows(body: bytes, what: str) -> list[dict[str, Any]]:
     """The rows of a listing. Overloaded or Refused when the status inside is not OK, Malformed for another shape."""
-    queue = _decode(body, _Queue, what)
+    queue = decode(body, _Queue, what)
     if queue.status.upper() != "OK":
         _raise_by_text(queue.error or f"status {queue.status[:40]!r} without a text", what)
     if queue.output is None:
@@ -89,9 +89,9 @@ def queue_rows(body: bytes, what: str) -> list[dict[str, Any]]:
 
 def posted_task(body: bytes, what: str) -> str | Refusal | Unclear:
     """The id of the task that a POST or DELETE started, or what its failure means. Malformed for another shape."""
-    posted = _decode(body, _Posted, what)
+    posted = decode(body, _Posted, what)
     if posted.status.upper() != "OK":
-        return read_failure(posted.error or f"status {posted.status[:40]!r} without a text")
+        return read_failure(posted.error or "")
     task_id = str(posted.task_id or "")
     if not task_id or not task_id.isascii() or not all(letter.isalnum() or letter in "-_" for letter in task_id):
         return Unclear(why=f"{what}: accepted, but the task id {task_id[:40]!r} is none")
@@ -103,7 +103,7 @@ def task_outcome(body: bytes, what: str, expected_job_id: str = "") -> Outcome |
 
     A submission's result must name the job id; a cancel's may leave it out, then `expected_job_id` is given back.
     """
-    task = _decode(body, _Task, what)
+    task = decode(body, _Task, what)
     status = task.status.lower()
     if status in _TASK_ENDED_BADLY:
         text = _failure_text(task.result)
@@ -121,7 +121,7 @@ def _completed(raw: Any, what: str, expected_job_id: str) -> Outcome:
     except (msgspec.DecodeError, UnicodeError):
         return Unclear(why=f"{what}: the task completed with an unreadable result {raw[:80]!r}")
     if result.status.lower() != "ok":
-        return read_failure(result.error or f"status {result.status[:40]!r} without a text")
+        return read_failure(result.error or "")
     job_id = expected_job_id or str(result.jobid if result.jobid is not None else "").strip()
     if expected_job_id or (job_id.isascii() and job_id.isdigit() and len(job_id) <= _LONGEST_JOB_ID):
         return Accepted(job_id=job_id)
@@ -130,7 +130,7 @@ def _completed(raw: Any, what: str, expected_job_id: str) -> Outcome:
 
 def machine_status(body: bytes, what: str) -> MachineStatus:
     """GET /status/{machine}. Malformed for another shape."""
-    status = _decode(body, _Status, what)
+    status = decode(body, _Status, what)
     return MachineStatus(
         name=status.name,
         status=status.status.lower(),
@@ -144,7 +144,7 @@ def planned_outages(body: bytes, what: str, zone: ZoneInfo) -> tuple[PlannedOuta
 
     An instant without a zone is the machine's local time.
     """
-    raw = _decode(body, list[_Outage | list[_Outage]], what)
+    raw = decode(body, list[_Outage | list[_Outage]], what)
     flat = [outage for item in raw for outage in (item if isinstance(item, list) else [item])]
     return tuple(
         PlannedOutage(
@@ -187,7 +187,8 @@ def _raise_by_text(text: str, what: str) -> NoReturn:
     raise Overloaded(f"{what}: {text[:TEXT_LIMIT]}")
 
 
-def _decode(body: bytes, kind: type[T], what: str) -> T:
+def decode(body: bytes, kind: type[T], what: str) -> T:
+    """A body of the API's as this type. Malformed when it is not JSON, or of another shape."""
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

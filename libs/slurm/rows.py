@@ -24,6 +24,7 @@ _NOTHING = frozenset({"", "(null)", "N/A", "n/a", "None", "Unknown", "None assig
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _SACCT_ID = re.compile(r"([0-9]{1,18})(?:\+[0-9]+)?(?:_([0-9]+|\[.*))?(\.[\w+.]+)?", re.ASCII)
 _EXIT = re.compile(r"([0-9]{1,5}):([0-9]{1,5})", re.ASCII)
+_LENGTH = re.compile(r"(?:([0-9]{1,6})-)?(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-9]{1,2}(?:\.[0-9]{1,6})?)", re.ASCII)
 _STATE = re.compile(r"[A-Z?][A-Z_?]*\+?( by [0-9]+)?", re.ASCII)
 
 
@@ -31,8 +32,11 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
     """One row: a batch job, or the tasks of a job array that share everything (a pending block is ONE row).
 
     `array_job_id` is what sbatch answered; `indices` the array tasks that the row stands for: () for a plain job, None
-    when Slurm cut the list (`...`), so the number of jobs is not known. `started_at` is given once it ran, `ended_at`
-    once it ended; `exit_code` and `signal` come from sacct alone. Empty text where Slurm has none.
+    when Slurm cut the list (`...`), so the number of jobs is not known; `named` are then those before the cut.
+    `started_at` is given once it ran, `ended_at` once it ended, `ends_by` (its time limit) while it runs; `exit_code`
+    and `signal` come from sacct alone, which takes 128 off a code from 128 on. `raw_id` is the task's own job id;
+    `nodes` how many it has or asks for, `elapsed_s` how long it ran (sacct), `cpu_s` its user and system time (sacct).
+    Empty text, or None, where Slurm has none.
     """
 
     array_job_id: int
@@ -50,6 +54,13 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
     exit_code: int | None = None
     signal: int | None = None
+    named: tuple[int, ...] = ()
+    raw_id: int | None = None
+    nodes: int | None = None
+    eligible_at: datetime | None = None
+    ends_by: datetime | None = None
+    elapsed_s: int | None = None
+    cpu_s: float | None = None
 
     @property
     def jobs(self) -> int:
@@ -130,6 +141,9 @@ def squeue_job(row: Row, zone: ZoneInfo) -> BatchJob:
     return BatchJob(
         array_job_id=_number(row, "array_job_id"),
         indices=_indices(None if task_text in _NOTHING else task_text),
+        named=_named(task_text),
+        raw_id=_count(row, "jobid"),
+        nodes=_count(row, "nodes"),
         name=_text(row, "name"),
         user=_text(row, "user"),
         state=state,
@@ -141,6 +155,7 @@ def squeue_job(row: Row, zone: ZoneInfo) -> BatchJob:
         submitted_at=submitted_at,
         started_at=started_at if has_started else None,
         ended_at=ended_at if state.phase is states.Phase.ENDED else None,
+        ends_by=ended_at if state.phase is states.Phase.RUNNING else None,
     )
 
 
@@ -157,6 +172,9 @@ def sacct_job(row: Row, zone: ZoneInfo) -> BatchJob | None:
     return BatchJob(
         array_job_id=int(job_id[1]),
         indices=_indices(job_id[2]),
+        named=_named(job_id[2] or ""),
+        raw_id=_count(row, "jobidraw"),
+        nodes=_count(row, "nnodes"),
         name=_text(row, "jobname"),
         user=_text(row, "user"),
         state=state,
@@ -170,6 +188,9 @@ def sacct_job(row: Row, zone: ZoneInfo) -> BatchJob | None:
         ended_at=parse_instant(_text(row, "end"), zone) if ended else None,
         exit_code=exit_code if ended else None,
         signal=signal if ended else None,
+        eligible_at=parse_instant(_free(row, "eligible"), zone),
+        elapsed_s=_count(row, "elapsedraw"),
+        cpu_s=_length_s(_free(row, "totalcpu")),
     )
 
 
@@ -178,6 +199,10 @@ def _indices(task_text: str | None) -> tuple[int, ...] | None:
         return ()
     tasks = arrays.parse_tasks(task_text)
     return None if tasks is arrays.CUT else tasks.indices
+
+
+def _named(task_text: str) -> tuple[int, ...]:
+    return arrays.named_before_cut(task_text) if "..." in task_text else ()
 
 
 def _state(row: Row) -> states.State:
@@ -200,6 +225,21 @@ def _number(row: Row, column: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise Malformed(f"column {column} is {text[:40]!r}, not a number")
     return int(text)
+
+
+def _count(row: Row, column: str) -> int | None:
+    """A number that only makes the record richer."""
+    text = _free(row, column)
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _length_s(text: str) -> float | None:
+    """Slurm's `[days-][hours:]minutes:seconds[.fraction]` in seconds; None for anything else."""
+    match = _LENGTH.fullmatch(text)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _free(row: Row, column: str) -> str:

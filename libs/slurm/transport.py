@@ -14,14 +14,18 @@ import msgspec
 
 from libs.runtime import clock
 from libs.runtime.errors import Malformed, Misconfigured, Overloaded, RateLimited, Refused, Unreachable
-from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, TokenCache
+from libs.slurm.access import ASSERTION_TYPE, ApiClientKey, Signer, TokenCache
+from libs.slurm.errors import AnswerLost, NotFound
 from libs.slurm.rate import RateShare
+from libs.slurm.tally import Tally
 
 Params = Mapping[str, str | int | Sequence[str]]
+Files = Mapping[str, tuple[str, bytes]]
 
 _CLIENT_ADVICE = (
-    "the API client may be expired, its key another one, or this address not in its IP ranges: "
-    "look at the client in Iris, renew it, and replace its id and key files"
+    "the API client may be expired, its key another one, or we come from an address that is not in its IP ranges "
+    "(on Spin the client needs the preset Spin), or our clock is wrong: look at it in Iris, make a new one there, and "
+    "install it with `nacre credentials install-client`"
 )
 NOT_AUTHENTICATED = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _COME_BACK_LATER = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS})
@@ -29,12 +33,7 @@ _LONGEST_CLOSURE_S = 600.0
 _DETAIL_LIMIT = 300
 
 
-class AnswerLost(Unreachable):
-    """The request may have left, and no whole answer came back."""
-
-
-class NotFound(Refused):
-    """HTTP 404: the API knows no such thing (any more)."""
+_KINDS = {AnswerLost: "answer lost", Malformed: "answer too large"}
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,26 +79,43 @@ class ApiTransport:
         self._http = http
         self._api_url = api_url.rstrip("/")
         self._token_url = token_url
-        self._key = key
         self._share = share
         self._bounds = bounds
         self._places = asyncio.Semaphore(bounds.concurrency)
-        self._tokens = TokenCache(self._buy_token)
+        self._tokens = TokenCache(key, self._buy_token)
+        self.tally = Tally()
 
     async def get(self, path: str, params: Params | None = None, *, signed: bool = True) -> bytes:
         """The body of a 2xx answer to a read. A 401 or 403 buys one new token and asks once more.
 
         Raises Unreachable, RateLimited, Overloaded, Refused (NotFound for 404), Malformed when the answer is too large.
         """
+        return await self.repeatable("GET", path, params=params, signed=signed)
+
+    async def repeatable(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Files | None = None,
+        signed: bool = True,
+    ) -> bytes:
+        """As `get`, for a request of any method that may come twice and do no harm: a command that reads, an upload."""
+
+        async def sent(token: str) -> Answer:
+            return await self._send(method, path, params=params, form=form, files=files, token=token)
+
         token = await self._tokens.token() if signed else ""
-        answer = await self._send("GET", path, params=params, token=token)
+        answer = await sent(token)
         if answer.status in NOT_AUTHENTICATED and signed:
             self._tokens.drop(token)
             token = await self._tokens.token()
-            answer = await self._send("GET", path, params=params, token=token)
+            answer = await sent(token)
             if answer.status in NOT_AUTHENTICATED:
                 self._tokens.drop(token)
-        raise_for_status(answer, f"GET {path}")
+        raise_for_status(answer, f"{method} {path}")
         return answer.body
 
     async def token(self) -> str:
@@ -109,6 +125,11 @@ class ApiTransport:
         except AnswerLost as error:
             # A lost token is a lost read: to the effect that wanted it nothing is lost.
             raise Unreachable(str(error)) from error
+
+    @property
+    def token_life_s(self) -> float:
+        """How long the last access token lives, as the endpoint said; 0 before the first."""
+        return self._tokens.life_s
 
     async def effect(self, method: str, path: str, token: str, form: Mapping[str, str] | None = None) -> Answer:
         """Send a request with an effect, once, and give the answer of whatever status.
@@ -120,11 +141,11 @@ class ApiTransport:
             self._tokens.drop(token)
         return answer
 
-    async def _buy_token(self) -> bytes:
+    async def _buy_token(self, signer: Signer) -> bytes:
         form = {
             "grant_type": "client_credentials",
             "client_assertion_type": ASSERTION_TYPE,
-            "client_assertion": self._key.assertion(self._token_url, clock.now()),
+            "client_assertion": signer.assertion(self._token_url, clock.now()),
         }
         answer = await self._exchange(self._http.build_request("POST", self._token_url, data=form))
         if httpx.codes.is_client_error(answer.status) and answer.status not in _COME_BACK_LATER:
@@ -139,12 +160,13 @@ class ApiTransport:
         *,
         params: Params | None = None,
         form: Mapping[str, str] | None = None,
+        files: Files | None = None,
         token: str = "",
     ) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # httpx replaces a query by an empty one when params is given but empty; None leaves the URL alone.
         url = self._api_url + path
-        request = self._http.build_request(method, url, params=params or None, data=form, headers=headers)
+        request = self._http.build_request(method, url, params=params or None, data=form, files=files, headers=headers)
         async with self._places:
             await self._share.turn()
             answer = await self._exchange(request)
@@ -153,6 +175,18 @@ class ApiTransport:
         return answer
 
     async def _exchange(self, request: httpx.Request) -> Answer:
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time()
+        try:
+            answer = await self._exchanged(request)
+        except (Unreachable, Malformed) as error:
+            self.tally.failed(loop.time(), _KINDS.get(type(error), "no connection"))
+            raise
+        failure = "" if httpx.codes.is_success(answer.status) else f"HTTP {answer.status}"
+        self.tally.answered(loop.time(), loop.time() - asked_s, failure)
+        return answer
+
+    async def _exchanged(self, request: httpx.Request) -> Answer:
         where = f"{request.method} {request.url.path}"
         body = bytearray()
         try:

@@ -8,10 +8,11 @@ import secrets
 import socket
 from collections.abc import Mapping
 
+from libs.apmon import batches, report
 from libs.bus.connection import Bus, Delivery
 from libs.events import subjects
 from libs.runtime.errors import Malformed, Transient, Unreachable
-from services.monitoring_relay import apmon, batches
+from services.monitoring_relay import ring as rings
 from services.monitoring_relay.reports import Counts
 
 DURABLE = "monitoring_relay"  # one for all relays: each batch is forwarded by one of them
@@ -75,11 +76,11 @@ class Destination:
 
     async def report(self, cluster: str, node: str, values: Mapping[str, int]) -> None:
         """Send our own report, numbered in this destination's series."""
-        datagrams = apmon.encode(cluster, node, values, instance=self._instance, sequence=self._sequence)
+        datagrams = report.encode(cluster, node, values, instance=self._instance, sequence=self._sequence)
         for datagram in datagrams:
             if await self.send(datagram):
                 self._counts.own_reports[self.name] += 1
-        self._sequence = apmon.following_sequence(self._sequence, len(datagrams))
+        self._sequence = report.following_sequence(self._sequence, len(datagrams))
 
     def close(self) -> None:
         """Close the sockets."""
@@ -101,7 +102,7 @@ async def _writable(sock: socket.socket) -> None:
 class Emitter:
     """Forwards what the stream holds to every destination, each batch once."""
 
-    def __init__(self, destinations: list[Destination], ring: batches.Ring, counts: Counts) -> None:
+    def __init__(self, destinations: list[Destination], ring: rings.Ring, counts: Counts) -> None:
         self.destinations = destinations
         self.resolved = asyncio.Event()
         self._ring = ring
@@ -136,7 +137,7 @@ class Emitter:
                 await self._acknowledge(delivery)
 
     async def _forward(self, body: bytes) -> None:
-        identity = batches.identity(body)
+        identity = rings.identity(body)
         if self._ring.was_forwarded(identity):
             return
         try:

@@ -8,12 +8,13 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+from libs.apmon import batches, datagram
 from libs.bus import schema
 from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.runtime import clock
 from libs.runtime.errors import Misconfigured, Transient
-from services.monitoring_relay import apmon, batches
+from services.monitoring_relay import ring as rings
 from services.monitoring_relay.reports import Counts
 
 MAX_BATCH_DATAGRAMS = 64
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 class Receiver(asyncio.DatagramProtocol):
     """Every datagram is counted; those that can be read go into the ring in batches of 64 datagrams or 10 ms."""
 
-    def __init__(self, ring: batches.Ring, counts: Counts, sock: socket.socket) -> None:
+    def __init__(self, ring: rings.Ring, counts: Counts, sock: socket.socket) -> None:
         self.filled = asyncio.Event()  # wakes the publisher
         self._ring = ring
         self._counts = counts
@@ -55,7 +56,7 @@ class Receiver(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Count and keep one datagram, unless nothing at all can be read in it."""
         self._counts.received += 1
-        found = apmon.decode(data)
+        found = datagram.decode(data)
         if not found.ok:
             if not found.salvaged:
                 self._refuse(data, addr, found)
@@ -98,7 +99,7 @@ class Receiver(asyncio.DatagramProtocol):
             return (0,) * 9
         return _MEMINFO.unpack(self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
 
-    def _refuse(self, data: bytes, addr: tuple[Any, ...], found: apmon.Datagram) -> None:
+    def _refuse(self, data: bytes, addr: tuple[Any, ...], found: datagram.Datagram) -> None:
         self._counts.refused += 1
         if self._counts.refused <= _LOGGED_REFUSALS:
             last = "; further ones are only counted" if self._counts.refused == _LOGGED_REFUSALS else ""
@@ -106,7 +107,7 @@ class Receiver(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def receiving(listen: str, buffer_bytes: int, ring: batches.Ring, counts: Counts) -> AsyncIterator[Receiver]:
+async def receiving(listen: str, buffer_bytes: int, ring: rings.Ring, counts: Counts) -> AsyncIterator[Receiver]:
     """Receive on `host:port` until left or closed. Misconfigured when the port cannot be had."""
     sock = _bound(listen, buffer_bytes)
     _, receiver = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -142,7 +143,7 @@ def _bound(listen: str, buffer_bytes: int) -> socket.socket:
 class Publisher:
     """Moves batches from the ring to NATS, oldest first, one at a time; nothing leaves the ring unconfirmed."""
 
-    def __init__(self, bus: Bus, relay: str, replicas: int, ring: batches.Ring, counts: Counts) -> None:
+    def __init__(self, bus: Bus, relay: str, replicas: int, ring: rings.Ring, counts: Counts) -> None:
         self._bus = bus
         self._relay = relay
         self._replicas = replicas
@@ -167,7 +168,7 @@ class Publisher:
             await asyncio.sleep(TRY_AGAIN_S)
             raise
 
-    async def _publish(self, batch: batches.Batch) -> None:
+    async def _publish(self, batch: rings.Batch) -> None:
         accepted = False
         try:
             await self._bus.publish_bytes(subjects.MONITORING_RECEIVED, "site", self._relay, batch.body, batch.identity)

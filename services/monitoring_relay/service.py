@@ -17,8 +17,9 @@ from libs.runtime import clock
 from libs.runtime.errors import Transient
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
-from services.monitoring_relay import batches, emit, receive, reports, settings
+from services.monitoring_relay import emit, receive, reports, settings
 from services.monitoring_relay.reports import Counts
+from services.monitoring_relay.ring import Ring
 
 OBSERVE_EVERY_S = 5.0
 PUBLISH_EVERY_S = 1.0
@@ -33,7 +34,7 @@ async def serve(context: Context) -> None:
     """Relay until asked to stop, then let everything that was received go out, for at most DRAIN_S."""
     own = settings.of(context)
     counts = Counts(since=clock.now())
-    ring = batches.Ring(own.ring_bytes, until_forwarded=bool(own.destinations))
+    ring = Ring(own.ring_bytes, until_forwarded=bool(own.destinations))
     _measure(counts, ring)
     # The port opens before the bus is there: what comes meanwhile waits in the ring.
     async with contextlib.AsyncExitStack() as stack:
@@ -60,7 +61,7 @@ async def serve(context: Context) -> None:
             await observe()
 
 
-async def _drain(stop: asyncio.Event, receiver: receive.Receiver, ring: batches.Ring, drained: asyncio.Event) -> None:
+async def _drain(stop: asyncio.Event, receiver: receive.Receiver, ring: Ring, drained: asyncio.Event) -> None:
     """After `stop`: take what the kernel still holds, close the port, and wait until the ring is out."""
     await stop.wait()
     await _until(lambda: receiver.unread_bytes() == 0, UNREAD_S)
@@ -111,7 +112,7 @@ async def _reporter(
     return report
 
 
-def _measure(counts: Counts, ring: batches.Ring) -> None:
+def _measure(counts: Counts, ring: Ring) -> None:
     """The counts as metrics, read only when somebody asks for them."""
     meter = metrics.get_meter("nacre.monitoring_relay")
 

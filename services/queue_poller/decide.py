@@ -8,6 +8,13 @@ from libs.alice.answers import OPEN, FreeSlots, WaitingJobs
 from libs.events.messages import CentralLimits, DemandObserved
 from libs.runtime.site import Limits
 
+KINDS: dict[int | None, str] = {
+    None: "database_away",
+    1: "unknown_host",
+    2: "host_not_updated",
+    3: "no_limits",
+}
+
 MOST_BACK_OFF_S = 30.0
 MOST_DOUBLINGS = 16
 SPREAD = 0.1
@@ -19,7 +26,7 @@ def demand(ce: str, at: datetime, by: str, free: FreeSlots, waiting: WaitingJobs
     if free.is_locked:
         return DemandObserved(at=at, by=by, ce=ce, locked=True)
     if free.code != OPEN or free.max_jobs is None or free.max_queued is None:
-        return unknown(ce, at, by, f"free slots: {free.meaning}")
+        return unknown(ce, at, by, f"free slots: {free.meaning}", KINDS.get(free.code, "unknown_code"))
     limits = CentralLimits(max_jobs=free.max_jobs, max_queued=free.max_queued)
     return _counted(DemandObserved(at=at, by=by, ce=ce, limits=limits), waiting)
 
@@ -27,7 +34,8 @@ def demand(ce: str, at: datetime, by: str, free: FreeSlots, waiting: WaitingJobs
 def shadow_demand(ce: str, at: datetime, by: str, limits: Limits, waiting: WaitingJobs) -> DemandObserved:
     """The demand of a CE in shadow mode: free slots are not asked, the site file's limits stand for ALICE's."""
     if limits.shadow_max_jobs is None or limits.shadow_max_queued is None:
-        return unknown(ce, at, by, "shadow mode without limits.shadow_max_jobs and limits.shadow_max_queued")
+        why = "shadow mode without limits.shadow_max_jobs and limits.shadow_max_queued"
+        return unknown(ce, at, by, why, "misconfigured")
     stand_in = CentralLimits(max_jobs=limits.shadow_max_jobs, max_queued=limits.shadow_max_queued)
     return _counted(DemandObserved(at=at, by=by, ce=ce, limits=stand_in, limits_from="site_file"), waiting)
 
@@ -35,13 +43,19 @@ def shadow_demand(ce: str, at: datetime, by: str, limits: Limits, waiting: Waiti
 def _counted(limited: DemandObserved, waiting: WaitingJobs | None) -> DemandObserved:
     if waiting is None or waiting.count is None:
         code = "" if waiting is None or waiting.code is None else f" (code {waiting.code})"
-        return msgspec.structs.replace(limited, unknown_because=f"waiting jobs: the broker did not count{code}")
+        why = f"waiting jobs: the broker did not count{code}"
+        return msgspec.structs.replace(limited, unknown_because=why, unknown_kind="not_counted")
     return msgspec.structs.replace(limited, waiting=waiting.count)
 
 
-def unknown(ce: str, at: datetime, by: str, why: str) -> DemandObserved:
-    """No number is known, and why."""
-    return DemandObserved(at=at, by=by, ce=ce, unknown_because=why)
+def unknown(ce: str, at: datetime, by: str, why: str, kind: str) -> DemandObserved:
+    """No number is known, and why, also in one word."""
+    return DemandObserved(at=at, by=by, ce=ce, unknown_because=why, unknown_kind=kind)
+
+
+def result(observed: DemandObserved) -> str:
+    """What came of the poll in one word, for counters."""
+    return observed.unknown_kind or ("locked" if observed.locked else "known")
 
 
 def state(observed: DemandObserved) -> str:

@@ -6,16 +6,18 @@ import sys
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from libs.alice import site_config as directory
 from libs.alice.answers import WaitingJobs
 from libs.alice.client import CentralServices
 from libs.alice.connection import Settings
 from libs.alice.site_map import site_map
+from libs.events.messages import SiteConfigObserved
 from libs.runtime import clock
 from libs.runtime.errors import Misconfigured, NacreError, Refused
 from libs.runtime.exit_codes import exit_code
 from libs.runtime.run import Context
-from libs.runtime.site import Ce
-from services.queue_poller import report, settings
+from libs.runtime.site import Ce, overlay
+from services.queue_poller import report, settings, site_config
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ async def look(context: Context) -> int:
         pong, spent_s = await _timed(client.ping())
         now = clock.now()
         _print(report.ours(table.account, loaded, pong, now=now))
-        _print(report.theirs(f"{table.host}:{table.port}", pong, client.peer, spent_s=spent_s, now=now))
+        _print(report.theirs(client.server, pong, client.peer, spent_s=spent_s, now=now))
         codes = [await _look_at(client, short, ce) for short, ce in ces.items()]
     return next((code for code in codes if code), 0)
 
@@ -54,15 +56,29 @@ def named(ces: dict[str, Ce], name: str | None) -> dict[str, Ce]:
 
 async def _look_at(client: CentralServices, short: str, ce: Ce) -> int:
     _print(report.heading(short, ce))
+    observed, code = await _site_config(client, short, ce)
+    found = overlay.effective(ce, observed)
+    _print(report.site_config(found, observed))
     try:
-        await _ask(client, ce)
+        await _ask(client, found.ce, observed)
     except NacreError as error:
         log.error("%s: %s", ce.name, error)
-        return exit_code(error)
-    return 0
+        return code or exit_code(error)
+    return code
 
 
-async def _ask(client: CentralServices, ce: Ce) -> None:
+async def _site_config(client: CentralServices, short: str, ce: Ce) -> tuple[SiteConfigObserved | None, int]:
+    """What ALICE says about the CE, and the exit code; without it the others go on with the site file's."""
+    try:
+        reading, spent_s = await _timed(site_config.ask(client, ce))
+    except NacreError as error:
+        log.error("%s: site configuration: %s", ce.name, site_config.reason(error))
+        return None, exit_code(error)
+    _print(report.site_config_read(spent_s=spent_s))
+    return directory.observed(reading, None, ce=short, at=clock.now(), by="once"), 0
+
+
+async def _ask(client: CentralServices, ce: Ce, observed: SiteConfigObserved | None) -> None:
     """Free slots, except in shadow mode, and waiting jobs. Refused when either was answered without a number."""
     problem = ""
     if ce.mode == "shadow":
@@ -72,7 +88,7 @@ async def _ask(client: CentralServices, ce: Ce) -> None:
         _print(report.free_slots(free, spent_s=spent_s))
         problem = report.problem(free)
     waiting: WaitingJobs
-    waiting, spent_s = await _timed(client.waiting_jobs(site_map(settings.facts(ce))))
+    waiting, spent_s = await _timed(client.waiting_jobs(site_map(settings.facts(ce, observed))))
     _print(report.waiting_jobs(waiting, spent_s=spent_s))
     if problem or waiting.count is None:
         raise Refused(problem or "waiting jobs: the broker did not count")

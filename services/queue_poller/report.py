@@ -5,9 +5,15 @@ from datetime import datetime
 from libs.alice.answers import OPEN, FreeSlots, Pong, WaitingJobs
 from libs.alice.identity import Loaded
 from libs.alice.peer import Peer
+from libs.alice.site_config import settings
+from libs.alice.site_map import WHOLE_NODE
+from libs.events.messages import SiteConfigObserved
 from libs.runtime.site import Ce, Limits
+from libs.runtime.site.overlay import Effective
 
-WIDTH = 18
+WIDTH = 20
+# Settings that only the broker is told, beside those of the CE.
+BROKERS_ONLY = ("users", "no_users", "required_cpus", "close_storage")
 DAY_S = 86400
 
 
@@ -37,6 +43,28 @@ def theirs(place: str, pong: Pong, peer: Peer | None, *, spent_s: float, now: da
 def heading(short: str, ce: Ce) -> list[str]:
     """Which CE the next lines are about."""
     return ["", f"{ce.name} ({short}, {ce.mode}) on {ce.host}"]
+
+
+def site_config_read(*, spent_s: float) -> list[str]:
+    """That ALICE's site configuration was read; what it says comes with the CE as it is run."""
+    return [_line("site configuration", "read from ALICE's directory", spent_s)]
+
+
+def site_config(found: Effective, observed: SiteConfigObserved | None) -> list[str]:
+    """The CE as it is run: each setting that ALICE may set with its origin, and what is wrong there."""
+    ce = found.ce
+    told = {
+        "ttl_s": str(ce.ttl_s),
+        "cores": "0: a whole node" if ce.cores == WHOLE_NODE else str(ce.cores),
+        "partition": ce.partition or "none",
+        **{f"environment.{name}": text for name, text in sorted(ce.agent.environment.items())},
+    }
+    lines = [_line("", f"{name} = {text}  ({found.origins[name]})") for name, text in told.items()]
+    if observed is not None:
+        rest = {name: text for name, text in settings(observed).items() if name in BROKERS_ONLY}
+        lines += [_line("", f"{name} = {text}  ({observed.origins[name]})") for name, text in rest.items()]
+        lines += [_line("", f"problem: {problem}") for problem in observed.problems]
+    return lines
 
 
 def free_slots(free: FreeSlots, *, spent_s: float) -> list[str]:

@@ -9,8 +9,8 @@ from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.runtime.reconcile import reconcile
 from libs.runtime.run import Context
-from libs.slurm import superfacility
-from libs.slurm.superfacility import SuperfacilityClient
+from libs.slurm.batch_queue import BatchQueue
+from libs.slurm.connect import connected
 from services.slurm_submitter import settings
 from services.slurm_submitter.books import Books
 from services.slurm_submitter.submitter import Sources, Submitter
@@ -23,8 +23,10 @@ async def serve(context: Context) -> None:
     """Submit for every CE of the site while this instance holds the lease."""
     async with contextlib.AsyncExitStack() as stack:
         machines = {
-            machine: await stack.enter_async_context(superfacility.connected(endpoint))
-            for machine, endpoint in settings.endpoints(context.site).items()
+            machine: (
+                await stack.enter_async_context(connected(context.site, machine, settings.SHARE_OF_THE_RATE))
+            ).queue
+            for machine in settings.machines(context.site)
         }
         bus = await stack.enter_async_context(connection.attached(context))
 
@@ -34,9 +36,7 @@ async def serve(context: Context) -> None:
         await bus.hold("slurm_submitter.active", work, stop=context.stop, health=context.health)
 
 
-async def _submit_while_held(
-    context: Context, bus: Bus, machines: Mapping[str, SuperfacilityClient], fence: int
-) -> None:
+async def _submit_while_held(context: Context, bus: Bus, machines: Mapping[str, BatchQueue], fence: int) -> None:
     wake = asyncio.Event()
     site = context.site
     async with contextlib.AsyncExitStack() as stack:

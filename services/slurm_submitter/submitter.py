@@ -20,7 +20,8 @@ from libs.events.messages import (
 from libs.runtime import clock
 from libs.runtime.errors import NacreError
 from libs.runtime.site import Site
-from libs.slurm.superfacility import Accepted, Refusal, SuperfacilityClient, Unclear
+from libs.slurm.batch_queue import BatchQueue
+from libs.slurm.outcomes import Accepted, Refusal, Unclear
 from services.slurm_submitter import batch_script, lifecycle
 from services.slurm_submitter.books import Books
 from services.slurm_submitter.decide import Decision, backing_off_until, decide, gather, starting, unlisted
@@ -52,7 +53,7 @@ class Submitter:
         self,
         site: Site,
         by: str,
-        machines: Mapping[str, SuperfacilityClient],
+        machines: Mapping[str, BatchQueue],
         sources: Mapping[str, Sources],
         books: Books,
     ) -> None:

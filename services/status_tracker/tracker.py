@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 
 from opentelemetry import metrics, trace
 
-from libs.bus.bucket import Entry
 from libs.bus.connection import Bus, Mirror
 from libs.bus.translate import trace_context
 from libs.events import subjects
@@ -15,8 +14,10 @@ from libs.events.messages import BatchQueueObserved, JobAgent, JobAgentChanged, 
 from libs.runtime import clock
 from libs.runtime.health import Health
 from libs.slurm.states import Phase
-from services.status_tracker import counting, lifecycle
 from services.status_tracker.observe import Observation, Observer, Unknown
+from services.status_tracker.rules import cadence, counting, lifecycle, output, verdict
+from services.status_tracker.rules.counting import Sighting
+from services.status_tracker.rules.liveness import Liveness
 from services.status_tracker.settings import Watch
 
 # Writes and events under way at once: enough to hide the server's sync, too few to fill its buffers.
@@ -26,7 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class Tracker:
-    """Keeps the records of one machine's agents. Everything it knows is in the buckets, or is asked again."""
+    """Keeps the records of one machine's agents. Everything it knows is in the buckets, or is asked again.
+
+    When nothing is on record, because this is the first start or the bus was lost, agents that ended lately are looked
+    for once.
+    """
 
     def __init__(
         self,
@@ -35,6 +40,7 @@ class Tracker:
         bus: Bus,
         submissions: Mirror[Submission],
         agents: Mirror[JobAgent],
+        liveness: Liveness,
         health: Health,
     ) -> None:
         self._watch = watch
@@ -43,13 +49,21 @@ class Tracker:
         self._bucket = bus.bucket(subjects.JOB_AGENTS_BUCKET)
         self._submissions = submissions
         self._agents = agents
+        self._liveness = liveness
         self._health = health
+        self._days = bus.bucket(subjects.AGENT_DAYS_BUCKET)
+        self._had_records: bool | None = None
+        self._pause_s = watch.pace.usual_s
         self._said = ""
         self._tracer = trace.get_tracer("nacre.status_tracker")
         meter = metrics.get_meter("nacre.status_tracker")
         self._listings = meter.create_counter("nacre.listings", description="listings by outcome")
         self._changes = meter.create_counter("nacre.job_agent_changes", description="changed records by state")
         self._oddities = meter.create_counter("nacre.batch_job_oddities", description="unknown states, doubles")
+
+    def pause_s(self) -> float:
+        """How long after its start the next step is due."""
+        return self._pause_s
 
     async def step(self) -> None:
         """One listing and what follows from it. Raises the bus's Transient errors; the API's make it unknown."""
@@ -58,17 +72,29 @@ class Tracker:
         self._tell(observed)
         if isinstance(observed, Unknown):
             # Never a transition on unknown.
+            self._pause_s = self._watch.pace.usual_s
             for ce in sorted(self._watch.ces):
                 await self._publish(ce, observed.listed_at, why=observed.why)
             return
-        changed = [record for record in self._brought_on(known, observed) if record != known.get(record.agent)]
+        past = await self._past(known, observed.listed_at)
+        records = {**known, **self._brought_on(known, observed, past)}
+        self._hear(records, observed)
+        changed = [
+            record
+            for agent, record in records.items()
+            if (before := known.get(agent)) is not record and lifecycle.news(before, record)
+        ]
         # The record is durable before the observation that counts it: whoever has seen neither counts it as unlisted.
         await self._each(changed, self._write)
-        records = {**known, **{record.agent: record for record in changed}}
         for ce in sorted(self._watch.ces):
             await self._publish(ce, observed.listed_at, why=observed.in_doubt.get(ce, ""), of=(observed, records))
-        for agent in counting.outdated(records, submissions, clock.now()):
-            await self._drop(agent)
+        self._pause_s = cadence.pause_s(
+            self._watch.pace,
+            observed.view.ours.values(),
+            submissions.values(),
+            listed_at=observed.listed_at,
+            lag_s=self._watch.listing_lag_s,
+        )
 
     def _known(self) -> dict[str, JobAgent]:
         return {
@@ -84,36 +110,74 @@ class Tracker:
             if entry.record.machine == self._watch.machine
         }
 
-    def _brought_on(self, known: dict[str, JobAgent], observed: Observation) -> list[JobAgent]:
+    async def _past(self, known: Mapping[str, JobAgent], now: datetime) -> dict[str, Sighting]:
+        """What ended lately, as sacct knows it, once after nothing is on record any more."""
+        if known or self._had_records is False:
+            self._had_records = bool(known)
+            return {}
+        # Summaries that still stand mean that there was nothing to record for a while.
+        past = {} if await self._days.everything() else await self._observer.past(now)
+        if past is None:
+            return {}
+        self._had_records = False
+        log.info("%s: nothing is on record; sacct shows %d agents that ended lately", self._watch.machine, len(past))
+        return past
+
+    def _brought_on(
+        self, known: dict[str, JobAgent], observed: Observation, past: dict[str, Sighting]
+    ) -> dict[str, JobAgent]:
         """Every record that the observation says something about, as it makes it."""
-        listed_at, machine = observed.listed_at, self._watch.machine
         records: dict[str, JobAgent] = {}
-        for agent, sighting in [*observed.view.ours.items(), *observed.ended.items()]:
-            before = records.get(agent) or known.get(agent)
-            records[agent] = lifecycle.seen(before, sighting, machine=machine, listed_at=listed_at)
+        seen = [*observed.view.ours.items(), *observed.ended.items()]
+        for agent, sighting in [*seen, *(one for one in past.items() if one[0] not in known)]:
+            records[agent] = lifecycle.seen(
+                records.get(agent) or known.get(agent),
+                sighting,
+                machine=self._watch.machine,
+                listed_at=observed.listed_at,
+                void_after=self._void_after(sighting.submission),
+                log_path=self._log_path(sighting),
+            )
         for record in observed.missing:
-            records[record.agent] = lifecycle.missing(record, listed_at)
+            records[record.agent] = lifecycle.missing(record, observed.listed_at)
         for record in observed.forgotten:
             records[record.agent] = lifecycle.forgotten(record)
-        for submission, index in observed.never_seen:
-            record = lifecycle.never_seen(
-                submission.name,
-                index,
-                ce=submission.ce,
-                machine=machine,
-                qos=submission.qos,
-                job_id=submission.job_id,
-                listed_at=listed_at,
-            )
-            records[record.agent] = record
-        return list(records.values())
+        for submission, key in observed.never_seen:
+            records[key] = lifecycle.never_seen(submission, key, listed_at=observed.listed_at)
+        return records
+
+    def _hear(self, records: dict[str, JobAgent], observed: Observation) -> None:
+        """Lay over the records what was heard of their agents; a verdict may say more then."""
+        now = clock.now()
+        raw_ids = {agent: one.job.raw_id for agent, one in observed.view.ours.items() if one.job.raw_id is not None}
+        self._liveness.place(records.values(), raw_ids, now)
+        activities = self._liveness.activities(now)
+        for agent in self._liveness.agents():
+            record = self._liveness.folded(records[agent], activities.get(agent, "unknown"), now)
+            if record is not records[agent]:
+                records[agent] = verdict.judged(record, self._void_after(record.submission))
+
+    def _void_after(self, name: str) -> datetime | None:
+        entry = self._submissions.entries.get(name)
+        return counting.void_after_of(name, entry.record if entry else None, self._watch.settle_time_s)
+
+    def _log_path(self, sighting: Sighting) -> str:
+        at = self._watch.outputs.get(sighting.ce)
+        if at is None or sighting.job.state.phase is Phase.QUEUED:
+            return ""
+        pattern = f"{at.pattern}.%t" if sighting.shared and at.pattern not in output.NOWHERE else at.pattern
+        return output.path_of(pattern, at.directory, sighting.job, sighting.index, sighting.rank)
 
     async def _write(self, record: JobAgent) -> None:
         """Make one record durable, then say that it changed."""
         known = self._agents.entries.get(record.agent)
         revision = await self._bucket.write(record.agent, record, known.revision if known else 0)
         self._agents.note(record.agent, record, revision)
-        was = known.record.state if known else None
+        self._liveness.told(record)
+        before = known.record if known else None
+        if not lifecycle.worth_telling(before, record):
+            return
+        was = before.state if before else None
         event = JobAgentChanged(at=clock.now(), by=self._bus.by, was=was, record=record)
         submission = self._submissions.entries.get(record.submission)
         decision = trace_context({"traceparent": submission.record.traceparent} if submission else {})
@@ -124,10 +188,6 @@ class Tracker:
             self._changes.add(1, {"ce": record.ce, "state": record.state})
             words = f": {record.verdict}" if record.verdict else ""
             log.info("%s: %s -> %s%s", record.agent, was or "new", record.state, words)
-
-    async def _drop(self, agent: str) -> None:
-        entry: Entry[JobAgent] = self._agents.entries.pop(agent)
-        await self._bucket.delete(agent, entry.revision)
 
     async def _each(self, records: Iterable[JobAgent], act: Callable[[JobAgent], Awaitable[None]]) -> None:
         places = asyncio.Semaphore(AT_ONCE)
@@ -156,6 +216,7 @@ class Tracker:
         else:
             observed, records = of
             counts = counting.count(records.values(), ce)
+            heard = self._liveness.is_hearing(clock.now())
             event = BatchQueueObserved(
                 at=clock.now(),
                 by=self._bus.by,
@@ -167,6 +228,9 @@ class Tracker:
                 unaccounted=counts.unaccounted,
                 strangers=observed.view.strangers,
                 user_jobs_by_qos=observed.view.by_qos,
+                silent=counts.silent if heard else None,
+                idle=counts.idle if heard else None,
+                working=counts.working if heard else None,
             )
         await self._bus.publish(subjects.BATCH_QUEUE_OBSERVED, ce, event)
 

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import codec, demand_to_post, idle_memory, world_speed
+from tests.bench import codec, demand_to_post, idle_memory, local_submit, poll_many, world_speed
 from tests.world.processes import REPOSITORY
 
 BENCHES: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -23,6 +23,8 @@ BENCHES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "demand_to_post": demand_to_post.measure,
     "idle_memory": idle_memory.measure,
     "world_speed": world_speed.measure,
+    "local_submit": local_submit.measure,
+    "poll_many": poll_many.measure,
 }
 
 

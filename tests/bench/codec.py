@@ -16,7 +16,7 @@ RUN_S = 1.0
 GOAL_MB_PER_S = 8
 GOAL_REQUESTS_PER_S = 2000
 # As the client: a connection, and with it the table of handles, serves so many requests.
-REQUESTS_PER_CONNECTION = 500
+REQUESTS_PER_CONNECTION = 100
 READ_BYTES = 1 << 16
 CHAIN_DER_BYTES = (1200, 1600)
 CE = "ALICE::NERSC::perlmutter"

@@ -27,7 +27,7 @@ MUTANTS = {
         f"{UNIT}/test_batch_script.py::test_sbatch_lines",
     ),
     "1 records by name, not by id": (
-        f"{TRACKER}/counting.py", 'agent=f"{job.name}.{index}"', 'agent=f"{job.array_job_id}.{index}"',
+        f"{TRACKER}/rules/counting.py", 'agent=f"{job.name}.{index}"', 'agent=f"{job.array_job_id}.{index}"',
         "tests/unit/status_tracker/test_counting.py",
     ),
     "2 intent before effect": (
@@ -49,7 +49,7 @@ MUTANTS = {
         "tests/contract/test_superfacility_client.py::test_a_failed_listing_raises",
     ),
     "3 as many rows as asked for": (
-        "libs/slurm/superfacility.py", "        if len(raw) >= limit:", "        if False:",
+        "libs/slurm/superfacility.py", "        full = len(raw) >= limit", "        full = False",
         "tests/contract/test_superfacility_client.py::test_as_many_rows_as_asked_for_is_not_complete",
     ),
     "3 recorded before counted": (
@@ -76,9 +76,27 @@ MUTANTS = {
         f"{SUBMITTER}/batch_script.py", "    exit {void}", "    true", f"{UNIT}/test_batch_script.py",
     ),
     "4 a POST is never repeated": (
-        "libs/slurm/superfacility.py",
+        "libs/slurm/tasks.py",
         POSTED, f"{POSTED}\n            {POSTED}",
         "tests/contract/test_superfacility_client.py::test_a_submission_is_one_post_and_its_task",
+    ),
+    "3 an error of squeue's is not an empty queue": (
+        "libs/slurm/programs.py", ' and f"{program}: error" not in error', "",
+        "tests/contract/batch_queue/test_bad_answers.py::test_a_failed_squeue_is_not_an_empty_one",
+    ),
+    "4 a command looks before it submits": (
+        "libs/slurm/remote_line.py", "look squeue squeue", "look squeue true",
+        "tests/contract/batch_queue/test_facility.py::test_a_command_looks_before_it_submits",
+    ),
+    "4 a late command is void": (
+        "libs/slurm/remote_line.py", "then say void", "then : void",
+        "tests/contract/batch_queue/test_facility.py::test_a_command_executed_late_submits_nothing",
+    ),
+    "4 an unclear effect goes no other way": (
+        "libs/slurm/machine_queue.py",
+        "        return await (await self._way_for_effect()).submit(batch_script)\n",
+        "        outcomes = [await way.submit(batch_script) for way in self._ways]\n        return outcomes[-1]\n",
+        "tests/contract/batch_queue/test_facility.py::test_an_unclear_effect_goes_no_other_way",
     ),
     "5 one writer": (
         f"{TRACKER}/tracker.py", "subjects.JOB_AGENT_CHANGED", "subjects.DEMAND_OBSERVED",
@@ -89,7 +107,7 @@ MUTANTS = {
         "tests/unit/runtime/test_reconcile.py::test_transient_goes_on_permanent_ends",
     ),
     "7 the ring is bounded": (
-        "services/monitoring_relay/batches.py", "while self.size_bytes > self._limit_bytes and", "while False and",
+        "services/monitoring_relay/ring.py", "while self.size_bytes > self._limit_bytes and", "while False and",
         "tests/unit/monitoring_relay/test_ring.py",
     ),
     "8 an intent without an outcome is not forgotten": (

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.contract.superfacility_session import Facility
+from tests.peer_venv import python_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCK = REPOSITORY / "tests" / "contract" / "sfapi_client.lock"
 SESSION = REPOSITORY / "tests" / "contract" / "sfapi_client_session.py"
-VENV = REPOSITORY / "build" / "sfapi-venv"
 
 
 @pytest.fixture(scope="session")
 def sfapi_python() -> Path:
-    """The interpreter of build/sfapi-venv, which holds exactly what the hashed lock says."""
-    VENV.parent.mkdir(exist_ok=True)
-    stamp, wanted = VENV / ".installed", hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    python = VENV / "bin" / "python"
-    with (VENV.parent / "sfapi-venv.lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if not (stamp.exists() and stamp.read_text() == wanted):
-            # Our own pip fills it: a pip of its own, and compiling everything, would take as long again.
-            subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", VENV], check=True)
-            pip = ["pip", "--python", str(python), "install", "-q", "--disable-pip-version-check", "--no-compile"]
-            options = ["--require-hashes", "--no-deps", "-r", str(LOCK)]
-            subprocess.run([sys.executable, "-m", *pip, *options], check=True)
-            stamp.write_text(wanted)
-    return python
+    """The interpreter that has exactly what the hashed lock says."""
+    return python_of("sfapi", LOCK)
 
 
 @pytest.mark.timeout(300)

@@ -486,6 +486,6 @@ async def test_status_and_outages_need_no_token(client: SuperfacilityClient, out
     """The facility's word can be had when our client has expired."""
     outside.on("GET", "/api/v1.2/status/perlmutter", lambda _: ok({"name": "perlmutter", "status": "degraded"}))
     outside.on("GET", "/api/v1.2/status/outages/planned/perlmutter", lambda _: ok([]))
-    assert (await client.facility_status()).status == "degraded"
-    assert await client.planned_outages() == ()
+    assert (await client.facility.facility_status()).status == "degraded"
+    assert await client.facility.planned_outages() == ()
     assert outside.tokens_sold == 0

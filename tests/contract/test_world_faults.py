@@ -70,6 +70,15 @@ def test_each_kind_happens_exactly_as_often_as_asked(client: httpx.Client, outsi
         eventually(lambda: accepted(outside, f"nacre-{kind}") == expected)
 
 
+def test_a_slow_task_is_new_until_its_time_has_come(client: httpx.Client, outside: Facility) -> None:
+    """The POST is answered at once; Slurm hears of the script only after the fault's delay."""
+    outside.admin("POST", "/_faults", kind="slow_task", path=JOBS, method="POST", delay_s=1.0)
+    task = client.post(JOBS, data=form("nacre-slow-task")).json()["task_id"]
+    assert (client.get(f"/tasks/{task}").json()["status"], accepted(outside, "nacre-slow-task")) == ("new", 0)
+    eventually(lambda: client.get(f"/tasks/{task}").json()["status"] == "completed")
+    assert accepted(outside, "nacre-slow-task") == 1
+
+
 def test_probability_spreads_a_fault_and_the_count_still_holds(client: httpx.Client, outside: Facility) -> None:
     """With probability 0.3 and count 5, exactly 5 of 100 requests are hit, and not the first five."""
     outside.admin("POST", "/_faults", kind="status", path=JOBS, method="GET", count=5, probability=0.3, seed=7)

@@ -26,6 +26,12 @@ def run(environment: dict[str, str], *argv: str) -> str:
     return done.stdout.strip()
 
 
+def ping(environment: dict[str, str]) -> str:
+    """What `scontrol ping` says, whatever its exit code."""
+    done = subprocess.run(["scontrol", "ping"], env={**os.environ, **environment}, capture_output=True, check=False)
+    return done.stdout.decode()
+
+
 def test_check_says_what_is_missing() -> None:
     """`--check` exits 0 when a real Slurm is installed, else names what is missing and exits 2."""
     done = subprocess.run([sys.executable, "-m", MODULE, "--check"], capture_output=True, text=True, check=False)
@@ -57,8 +63,11 @@ def test_two_at_once_and_nothing_left(tmp_path: Path) -> None:
 @pytest.mark.slurm
 @needs_slurm
 def test_a_killed_run_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
-    """After kill -9 the same directory starts again, with a fresh Slurm and none of the old processes."""
+    """After a crash of slurmctld (SIGUSR1) and kill -9 the same directory starts again, with none of the old."""
     with processes.start(MODULE, "--state", str(tmp_path / "s"), "--nodes", "1") as (process, ready):
+        daemons = set(processes_of(tmp_path / "s"))
+        process.send_signal(signal.SIGUSR1)
+        eventually(lambda: daemons - set(processes_of(tmp_path / "s")) and "UP" in ping(ready["environment"]))
         run(ready["environment"], "sbatch", "-q", "regular", "-o", "/dev/null", "--wrap", "sleep 600")
         eventually(lambda: run(ready["environment"], "squeue", "-h", "-o", "%t") == "R")
         process.kill()

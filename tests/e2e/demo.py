@@ -28,6 +28,7 @@ from libs.events.messages import JobAgent, MonitoringObserved, SubmissionIntende
 from libs.runtime.health import Health
 from libs.runtime.tasks import end
 from tests.e2e.house import CE, CE_NAMES, GPU_CE, real_slurm_installed, standing
+from tests.e2e.killing import GRID_JOBS, Killing, accounted_for
 from tests.e2e.ledgers import Verdict, verdict
 from tests.world.processes import REPOSITORY
 
@@ -143,8 +144,11 @@ def shares(grid_jobs: int) -> dict[str, int]:
     return {CE: grid_jobs - grid_jobs // 4, GPU_CE: grid_jobs // 4}
 
 
-async def travel(house: Watched, added: int, timeout_s: float) -> int:
-    """Add the grid jobs and watch until all is over; the number of agents that the journal intended."""
+async def travel(house: Watched, added: int, timeout_s: float, killing: Killing | None = None) -> int:
+    """Add the grid jobs and watch until all is over; the number of agents that the journal intended.
+
+    With `killing` services are killed meanwhile, and each time more grid jobs are added.
+    """
     stop = asyncio.Event()
     started_s = time.monotonic()
     relay_name = "monitoring-relay-1"
@@ -162,15 +166,20 @@ async def travel(house: Watched, added: int, timeout_s: float) -> int:
         for ce, count in shares(added).items():
             house.central("/grid_jobs", {"ce": CE_NAMES[ce], "count": count})
             console.print(f"{count} grid jobs added to the task queue of {CE_NAMES[ce]}")
+        disturbing = asyncio.create_task(killing.run()) if killing else None
+        total = added + (GRID_JOBS if killing else 0)
         with progress(journey, started_s) as show:
-            while not journey.over(added):
+            while not journey.over(total) or (disturbing and not disturbing.done()):
                 if time.monotonic() - started_s > timeout_s:
                     console.print(f"not over after {timeout_s:.0f} s; see {house.folder}/logs")
                     break
                 await asyncio.to_thread(journey.look)
                 show()
                 await asyncio.sleep(0.25)
-        await _last_datagrams(house, started_s)
+        if disturbing:
+            stack.push_async_callback(end, disturbing)
+            await asyncio.wait_for(disturbing, timeout_s)
+        await _last_datagrams(house)
         stop.set()
         await asyncio.wait_for(asyncio.gather(counting, recording), 10)
         if agents.entries:
@@ -189,7 +198,7 @@ async def record(bus: Bus, stop: asyncio.Event) -> None:
                 journal.write(msgspec.json.encode(line) + b"\n")
 
 
-async def _last_datagrams(house: Watched, started_s: float, patience_s: float = 10.0) -> None:
+async def _last_datagrams(house: Watched, patience_s: float = 10.0) -> None:
     """Datagrams are still on their way when the last agent ends."""
     deadline_s = time.monotonic() + patience_s
     while time.monotonic() < deadline_s:
@@ -241,26 +250,33 @@ def print_summary(content: dict[str, Any], found: Verdict) -> None:
         console.print(f"[red]{line}[/red]")
 
 
-def good(content: dict[str, Any]) -> bool:
-    """True when nothing was lost or doubled, and everything was done."""
+def good(content: dict[str, Any], datagrams_accounted_for: bool | None = None) -> bool:
+    """True when nothing was lost or doubled, and everything was done.
+
+    Datagrams may be lost only where services are killed, and must be accounted for then.
+    """
     jobs, agents, datagrams = content["grid_jobs"], content["job_agents"], content["datagrams"]
-    nothing = not (agents["lost"] or agents["doubled"] or datagrams["lost"])
+    no_datagram = not datagrams["lost"] if datagrams_accounted_for is None else datagrams_accounted_for
+    nothing = not (agents["lost"] or agents["doubled"]) and no_datagram
     everything = jobs["done"] == jobs["added"] and agents["completed"] == agents["accepted"]
     return nothing and bool(everything)
 
 
-def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float) -> int:
+def run(slurm: str, grid_jobs: int, folder: Path, timeout_s: float, *, kill: bool = False) -> int:
     """The whole demo; the exit code."""
     started_s = time.monotonic()
     console.print(f"starting nats-server, the world and the services in {folder} ({slurm} Slurm)")
     with standing(folder, slurm) as house:
         console.print(f"everything is ready after {time.monotonic() - started_s:.1f} s")
-        intended = asyncio.run(travel(house, grid_jobs, timeout_s))
+        killing = Killing(house, console.print) if kill else None
+        intended = asyncio.run(travel(house, grid_jobs, timeout_s, killing))
         content, found = judged(house, intended, time.monotonic() - started_s)
+        if killing:
+            content["datagrams"] = {"sent": found.datagrams_sent, **killing.datagrams(found.datagrams_sent)}
     BUILD.mkdir(exist_ok=True)
     (BUILD / "demo-summary.json").write_text(json.dumps(content, indent=1) + "\n")
     print_summary(content, found)
-    return 0 if good(content) else 1
+    return 0 if good(content, accounted_for(content["datagrams"]) if kill else None) else 1
 
 
 def main() -> int:
@@ -271,7 +287,8 @@ def main() -> int:
     parser.add_argument("--slurm", choices=["auto", "real", "model"], default="auto", help="auto: real when installed")
     parser.add_argument("--grid-jobs", type=int, default=40)
     parser.add_argument("--folder", type=Path, default=BUILD / "demo", help="state and logs")
-    parser.add_argument("--timeout-s", type=float, default=110.0, help="give up after so long")
+    parser.add_argument("--timeout-s", type=float, default=110.0, help="give up after so long (twice with --kill)")
+    parser.add_argument("--kill", action="store_true", help="kill each service and nats-server in turn")
     options = parser.parse_args()
     slurm = options.slurm
     if slurm == "auto":
@@ -279,7 +296,8 @@ def main() -> int:
     # Whoever starts us in the background may have told us to ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return run(slurm, options.grid_jobs, options.folder.resolve(), options.timeout_s)
+        timeout_s = options.timeout_s * (2 if options.kill else 1)
+        return run(slurm, options.grid_jobs, options.folder.resolve(), timeout_s, kill=options.kill)
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         return 130

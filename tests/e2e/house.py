@@ -22,6 +22,7 @@ from tests.world import processes
 SERVICES = [service for service in subjects.SERVICES if service != subjects.OPERATOR_CONSOLE]
 CE, GPU_CE = "demo-cpu", "demo-gpu"
 SITE = "JTestSite"
+TEMPLATE = Path(__file__).parent / "site.toml"
 CE_NAMES = {ce: f"ALICE::{SITE}::{ce}" for ce in (CE, GPU_CE)}
 
 
@@ -74,20 +75,21 @@ class House:
         at = ("--port", str(known["port"]), "--admin-port", ports["admin"], "--agent-port", ports["agent"])
         self.start_world("central_services", *state, *at)
 
-    def start_service(self, service: str) -> None:
-        """Start one service; its log is `<folder>/logs/<service>.log`."""
-        self.ports.setdefault(service, free_port())
-        self.processes_of[service] = processes.launch(
+    def start_service(self, service: str, number: int = 1) -> None:
+        """Start one service, or a further instance of it; its log is `<folder>/logs/<service>.log`, `...-2.log`."""
+        name = instance(service, number)
+        self.ports.setdefault(name, free_port())
+        self.processes_of[name] = processes.launch(
             f"services.{service}",
             "--config",
             str(self.site_file),
             env={
                 "NACRE_NATS_URL": self.nats.url,
-                "NACRE_HTTP_LISTEN": f"127.0.0.1:{self.ports[service]}",
-                "NACRE_INSTANCE": f"{service.replace('_', '-')}-1",
+                "NACRE_HTTP_LISTEN": f"127.0.0.1:{self.ports[name]}",
+                "NACRE_INSTANCE": f"{service.replace('_', '-')}-{number}",
                 "NACRE_LOG_FORMAT": "json",
             },
-            log_path=self.folder / "logs" / f"{service}.log",
+            log_path=self.folder / "logs" / f"{name}.log",
         )
 
     def kill_service(self, service: str) -> None:
@@ -121,6 +123,14 @@ class House:
                 raise TimeoutError(f"not ready after {timeout_s:.0f} s: {waiting}")
             time.sleep(0.1)
 
+    def wait_installed(self, timeout_s: float = 20.0) -> None:
+        """Wait until cert_renewer has installed the first host certificate, which others need at their start."""
+        deadline = time.monotonic() + timeout_s
+        while not (self.folder / ".config" / "host_certificate" / "current").exists():
+            if self.processes_of[subjects.CERT_RENEWER].poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"no host certificate is installed: {self.not_ready(subjects.CERT_RENEWER)}")
+            time.sleep(0.02)
+
     def metric(self, service: str, name: str) -> int:
         """A counter of a service, summed over its labels; 0 while it has not counted."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[service]}/metrics", timeout=5) as answer:
@@ -136,13 +146,25 @@ class House:
 
     def forget_faults(self) -> None:
         """Take back every fault that was asked for and has not happened."""
-        request = urllib.request.Request(self.ready["superfacility"]["admin_url"] + "/_faults", method="DELETE")
+        self._forget("/_faults")
+
+    def cancel_outages(self) -> None:
+        """Take back every planned outage."""
+        self._forget("/_outages")
+
+    def _forget(self, path: str) -> None:
+        request = urllib.request.Request(self.ready["superfacility"]["admin_url"] + path, method="DELETE")
         with urllib.request.urlopen(request, timeout=30):
             pass
 
     def monalisa(self, path: str) -> Any:
         """Ask MonALISA's admin port."""
         return ask(self.ready["monalisa"]["admin_url"] + path)
+
+
+def instance(service: str, number: int) -> str:
+    """How an instance is called here: the first as its service."""
+    return service if number == 1 else f"{service}-{number}"
 
 
 def total(metrics: str, name: str) -> int:
@@ -192,13 +214,22 @@ def standing(
         stack.callback(nats.stop)
         _start_world(house, stack, facility, max_queued)
         write_site_file(house)
-        command = [sys.executable, "-m", "services.operator_console.cli", "bus", "init", "--url", nats.url]
-        subprocess.run(command, cwd=processes.REPOSITORY, check=True, stdout=subprocess.DEVNULL, timeout=30)
-        stack.callback(_stop_services, house)
+        initialise_bus(house)
+        stack.callback(stop_services, house)
+        if subjects.CERT_RENEWER in services:
+            house.start_service(subjects.CERT_RENEWER)
+            house.wait_installed()
         for service in services:
-            house.start_service(service)
+            if service != subjects.CERT_RENEWER:
+                house.start_service(service)
         house.wait_ready()
         yield house
+
+
+def initialise_bus(house: House) -> None:
+    """`nacre bus init`, as an operator's container runs it."""
+    command = [sys.executable, "-m", "services.operator_console.cli", "bus", "init", "--url", house.nats.url]
+    subprocess.run(command, cwd=processes.REPOSITORY, check=True, stdout=subprocess.DEVNULL, timeout=30)
 
 
 def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str, ...], max_queued: int) -> None:
@@ -223,7 +254,8 @@ def _start_world(house: House, stack: contextlib.ExitStack, facility: tuple[str,
     world("monalisa", "--port", "0")
 
 
-def _stop_services(house: House) -> None:
+def stop_services(house: House) -> None:
+    """End every service in order."""
     for process in house.processes_of.values():
         if process.poll() is None:
             process.terminate()
@@ -231,9 +263,10 @@ def _stop_services(house: House) -> None:
         processes.stop(process)
 
 
-def write_site_file(house: House) -> None:
-    """Fill in tests/e2e/site.toml with what the world's programs said when they were ready."""
-    central, api, monalisa = (house.ready[name] for name in ("central_services", "superfacility", "monalisa"))
+def write_site_file(house: House, template: Path = TEMPLATE, **more: object) -> None:
+    """Fill in a template with what the world's programs said when they were ready, and `more`."""
+    central, api = (house.ready[name] for name in ("central_services", "superfacility"))
+    monalisa = house.ready.get("monalisa", {"host": "127.0.0.1", "port": 1})
     secrets, hostcert, work = (house.folder / name for name in ("secrets", "hostcert", "scratch"))
     for directory in (secrets, hostcert, work):
         directory.mkdir(exist_ok=True)
@@ -244,30 +277,28 @@ def write_site_file(house: House) -> None:
         f"{sys.executable} {processes.REPOSITORY}/tests/world/job_agent.py --central {central['agent_url']} "
         f"--ca {central['ca']} --retry-pause-s 0.5 --report-every-s 1"
     )
-    template = string.Template((Path(__file__).parent / "site.toml").read_text())
-    house.site_file.write_text(
-        template.substitute(
-            folder=house.folder,
-            ce=CE,
-            ce_name=CE_NAMES[CE],
-            gpu_ce=GPU_CE,
-            gpu_ce_name=CE_NAMES[GPU_CE],
-            ce_host=central["ce_host"],
-            site=central["site"],
-            account=central["account"],
-            ca=central["ca"],
-            central_port=central["port"],
-            hostcert=hostcert,
-            secrets=secrets,
-            work=work,
-            agent=agent,
-            api_url=api["api_base_url"],
-            token_url=api["token_url"],
-            client_key=api["key_path"],
-            user=api["user"],
-            slurm_account=api["account"],
-            relay=f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}",
-            monalisa_host=monalisa["host"],
-            monalisa_port=monalisa["port"],
-        )
-    )
+    values: dict[str, object] = {
+        "folder": house.folder,
+        "ce": CE,
+        "ce_name": CE_NAMES[CE],
+        "gpu_ce": GPU_CE,
+        "gpu_ce_name": CE_NAMES[GPU_CE],
+        "ce_host": central["ce_host"],
+        "site": central["site"],
+        "account": central["account"],
+        "ca": central["ca"],
+        "central_port": central["port"],
+        "hostcert": hostcert,
+        "secrets": secrets,
+        "work": work,
+        "agent": agent,
+        "api_url": api["api_base_url"],
+        "token_url": api["token_url"],
+        "client_key": api["key_path"],
+        "user": api["user"],
+        "slurm_account": api["account"],
+        "relay": f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}",
+        "monalisa_host": monalisa["host"],
+        "monalisa_port": monalisa["port"],
+    }
+    house.site_file.write_text(string.Template(template.read_text()).substitute(values | more))

@@ -54,10 +54,10 @@ def _runners(job: Row) -> set[str]:
 
 def _agents(batch_jobs: Sequence[Row]) -> tuple[list[str], list[str]]:
     """Per agent, the batch jobs that count. What a smaller replacement lacks is not lost: demand decided anew."""
-    replaces = dict(_comment(row["comment"]) for row in batch_jobs)
+    replaces = replacements(batch_jobs)
     counting: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in batch_jobs:
-        rows = counting[_root(row["name"], replaces), row["index"] or 0]
+        rows = counting[root(row["name"], replaces), row["index"] or 0]
         if not row["void"] and row["state"] != "FORGOTTEN":
             rows.append(row)
     replaced = set(replaces.values())
@@ -74,13 +74,19 @@ def _agents(batch_jobs: Sequence[Row]) -> tuple[list[str], list[str]]:
     return lost, doubled
 
 
+def replacements(batch_jobs: Sequence[Row]) -> dict[str, str | None]:
+    """Of each submission the one that it replaces, as the comments of our batch jobs say."""
+    return dict(_comment(row["comment"]) for row in batch_jobs)
+
+
+def root(name: str, replaces: Mapping[str, str | None]) -> str:
+    """The submission that was the first of its kind."""
+    while (older := replaces.get(name)) is not None:
+        name = older
+    return name
+
+
 def _comment(comment: str) -> tuple[str, str | None]:
     """`nacre:name=<submission>,replaces=<submission or ->`."""
     fields = dict(part.partition("=")[::2] for part in comment.removeprefix("nacre:").split(","))
     return fields["name"], None if fields["replaces"] == "-" else fields["replaces"]
-
-
-def _root(name: str, replaces: Mapping[str, str | None]) -> str:
-    while (older := replaces.get(name)) is not None:
-        name = older
-    return name

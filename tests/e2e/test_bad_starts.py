@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from libs.events import subjects
 from tests.e2e.house import SERVICES, House, standing
 from tests.nats_server import NatsServer
 from tests.world.processes import REPOSITORY
@@ -22,8 +23,9 @@ MISCONFIGURED, UNREACHABLE = 78, 69
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A good house without services: the tests start them by spoilt copies of its site file."""
-    with standing(tmp_path_factory.mktemp("bad") / "house", "model", services=()) as house:
+    """A good house with a host certificate installed; the tests start services by spoilt copies of its site file."""
+    folder = tmp_path_factory.mktemp("bad") / "house"
+    with standing(folder, "model", services=(subjects.CERT_RENEWER,)) as house:
         yield house
 
 

@@ -88,7 +88,7 @@ def test_lock_and_limits(house: House) -> None:
 def test_api_away_for_thirty_seconds(house: House) -> None:
     """While the API answers 503 nothing is submitted; when it is back the journey goes on by itself, once each."""
     before, so_far = len(agents(house)()), done(house)()
-    away = {"kind": "status", "path": "/compute/*", "count": 100_000, "code": 503}
+    away = {"kind": "status", "path": "/[cu]*/perlmutter*", "count": 100_000, "code": 503}
     line = Timeline()
     line.at(0, lambda: house.facility("/_faults", away))
     line.at(2, add(house, 4))

@@ -157,6 +157,7 @@ def test_the_site_file_of_the_pods_is_good() -> None:
     }
     machine = next(iter(loaded.machine.values()))
     named = [loaded.central_services.ca, loaded.central_services.certificate, loaded.central_services.key]
+    assert machine.client_id_file and machine.client_key_file
     named += [machine.client_id_file, machine.client_key_file, loaded.credentials.token_file]
     for path in named:
         assert any(str(path).startswith(f"{mount}/") for mount in mounts), path

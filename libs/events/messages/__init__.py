@@ -21,12 +21,21 @@ from libs.events.messages.event import (
 )
 from libs.events.messages.facility import (
     Allocation,
+    ApiSeen,
     FacilityObserved,
     FacilityStatus,
     Outage,
 )
+from libs.events.messages.history import (
+    AgentDay,
+    AgentLog,
+    AgentMap,
+    Finished,
+)
 from libs.events.messages.job_agent import (
+    Activity,
     AgentState,
+    Ending,
     JobAgent,
     JobAgentChanged,
 )
@@ -40,8 +49,16 @@ from libs.events.messages.node import (
     NodeCleared,
     NodeSuspected,
 )
+from libs.events.messages.site_config import (
+    SiteConfigObserved,
+)
+from libs.events.messages.standing import (
+    CeStanding,
+    Recipe,
+)
 from libs.events.messages.submission import (
     DecisionInputs,
+    Purpose,
     Submission,
     SubmissionAbandoned,
     SubmissionAccepted,
@@ -53,6 +70,7 @@ from libs.events.messages.submission import (
     SubmissionRefused,
     SubmissionState,
     SubmissionUnclear,
+    SubmissionWithdrawn,
 )
 from libs.events.messages.wish import (
     Bound,
@@ -65,11 +83,17 @@ from libs.events.messages.wish import (
 )
 
 __all__ = [
+    "Activity",
+    "AgentDay",
+    "AgentLog",
+    "AgentMap",
     "AgentState",
     "Allocation",
+    "ApiSeen",
     "BatchQueueObserved",
     "Bound",
     "Cancel",
+    "CeStanding",
     "CentralLimits",
     "Credential",
     "CredentialObserved",
@@ -77,10 +101,12 @@ __all__ = [
     "DecisionInputs",
     "DemandObserved",
     "Drain",
+    "Ending",
     "Event",
     "FacilityObserved",
     "FacilityStatus",
     "FetchLog",
+    "Finished",
     "JobAgent",
     "JobAgentChanged",
     "Lease",
@@ -89,6 +115,9 @@ __all__ = [
     "NodeSuspected",
     "Outage",
     "Probe",
+    "Purpose",
+    "Recipe",
+    "SiteConfigObserved",
     "Submission",
     "SubmissionAbandoned",
     "SubmissionAccepted",
@@ -100,6 +129,7 @@ __all__ = [
     "SubmissionRefused",
     "SubmissionState",
     "SubmissionUnclear",
+    "SubmissionWithdrawn",
     "Wish",
     "WishFulfilled",
 ]

@@ -10,7 +10,9 @@ class BatchQueueObserved(Event, frozen=True, kw_only=True):
 
     `listed_at` is the instant at which the listing was asked for. The counts of job agents (`queued`, `running`,
     `unaccounted`) are this CE's; `strangers` and `user_jobs_by_qos` count all batch jobs of our Slurm user on the
-    machine. All are None when the listing was not complete, and `unknown_because` says why.
+    machine. All are None when the listing was not complete, and `unknown_because` says why. Of the running agents
+    `silent`, `idle` and `working` ones are known from their datagrams; the rest is unknown, and all are None when no
+    datagram came lately.
     """
 
     ce: str
@@ -22,3 +24,6 @@ class BatchQueueObserved(Event, frozen=True, kw_only=True):
     strangers: int | None = None
     user_jobs_by_qos: dict[str, int] | None = None
     unknown_because: str = ""
+    silent: int | None = None
+    idle: int | None = None
+    working: int | None = None

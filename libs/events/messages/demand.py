@@ -17,9 +17,11 @@ class CentralLimits(msgspec.Struct, frozen=True, kw_only=True):
 class DemandObserved(Event, frozen=True, kw_only=True):
     """What the central services answered for one CE.
 
-    `waiting` grid jobs and `limits` are None when unknown; `unknown_because` says why, and is empty when known.
-    A CE that is `locked` centrally is known, whether or not `waiting` was asked. `limits_from` is `site_file` in shadow
-    mode, where the central services are not asked for limits.
+    `waiting` grid jobs and `limits` are None when unknown; `unknown_because` says why, and is empty when known;
+    `unknown_kind` is the same in one word for alarms, such as `unknown_host`. A CE that is `locked` centrally is known,
+    whether or not `waiting` was asked. `limits_from` is `site_file` in shadow mode, where the central services are not
+    asked for limits. `server` is who answered last, empty when nobody did. `asked_ttl_s` is the time to live that
+    waiting grid jobs had to be below.
     """
 
     ce: str
@@ -28,3 +30,6 @@ class DemandObserved(Event, frozen=True, kw_only=True):
     limits_from: Literal["central_services", "site_file"] = "central_services"
     locked: bool = False
     unknown_because: str = ""
+    unknown_kind: str = ""
+    server: str = ""
+    asked_ttl_s: int | None = None

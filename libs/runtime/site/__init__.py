@@ -7,6 +7,7 @@ container comes from the environment (`Environment`). Lengths of time are in sec
 import difflib
 import os
 import tomllib
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from libs.runtime.site.credentials import Credentials
 from libs.runtime.site.identity import Identity
 from libs.runtime.site.kinds import ShortName, Table
 from libs.runtime.site.machine import Machine
-from libs.runtime.site.monitoring import Monitoring
+from libs.runtime.site.monitoring import Edge, Monitoring
 from libs.runtime.site.plumbing import Bus, Telemetry
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Ce",
     "CentralServices",
     "Credentials",
+    "Edge",
     "Environment",
     "Identity",
     "Limits",
@@ -102,6 +104,12 @@ def _path(expected: type, text: Any) -> Path:
 def _refuse_inconsistent(site: Site, path: str | Path) -> None:
     if not site.ce:
         raise Misconfigured(f"site file {path}: no [ce.<short name>] table; at least one CE is needed")
+    for name, machine in site.machine.items():
+        if machine.flavour != "local" and None in (machine.client_id_file, machine.client_key_file):
+            raise Misconfigured(
+                f"site file {path}: machine.{name} needs client_id_file and client_key_file; "
+                "only flavour 'local' goes without an API client"
+            )
     for short_name, ce in site.ce.items():
         if ce.machine not in site.machine:
             hint = _nearest(ce.machine, site.machine)
@@ -121,6 +129,34 @@ def _refuse_inconsistent(site: Site, path: str | Path) -> None:
     names = [ce.name for ce in site.ce.values()]
     if len(set(names)) != len(names):
         raise Misconfigured(f"site file {path}: two CEs have the same name")
+    _refuse_sourceless(site, path)
+
+
+def _refuse_sourceless(site: Site, path: str | Path) -> None:
+    credentials = site.credentials
+    host = credentials.host_certificate
+    if host.source != "acme" and credentials.host_certificate_directory is None:
+        raise Misconfigured(
+            f"site file {path}: credentials.host_certificate.source is {host.source!r}: set "
+            "credentials.host_certificate_directory"
+        )
+    if host.source == "acme" and (host.acme is None or not host.names):
+        raise Misconfigured(
+            f"site file {path}: credentials.host_certificate.source is 'acme': set names and the table acme there"
+        )
+    if host.source == "manual" and not (host.dn or host.names):
+        raise Misconfigured(
+            f"site file {path}: credentials.host_certificate.source is 'manual': set dn or names there, for the request"
+        )
+    if host.acme is not None and bool(host.acme.eab_key_id) != (host.acme.eab_key_file is not None):
+        raise Misconfigured(
+            f"site file {path}: eab_key_id and eab_key_file of credentials.host_certificate.acme belong together"
+        )
+    if credentials.token_machine is not None and credentials.token_machine not in site.machine:
+        hint = _nearest(credentials.token_machine, site.machine)
+        raise Misconfigured(
+            f"site file {path}: credentials.token_machine is {credentials.token_machine!r}, which has no table{hint}"
+        )
 
 
 def _nearest(word: str, valid: typing.Iterable[str]) -> str:
@@ -130,6 +166,8 @@ def _nearest(word: str, valid: typing.Iterable[str]) -> str:
 
 def _refuse_unknown(raw: Any, expected: Any, where: str) -> None:
     """Walk the file beside its schema, so that a misspelt key is named with the nearest valid one."""
+    if typing.get_origin(expected) is types.UnionType:
+        expected = typing.get_args(expected)[0]
     if isinstance(expected, type) and issubclass(expected, msgspec.Struct) and isinstance(raw, dict):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(expected)}
         for key, inner in raw.items():

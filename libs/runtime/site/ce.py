@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from libs.runtime.site.kinds import Count, Positive, Seconds, ShortName, Table
+from libs.runtime.site.kinds import Count, JavaInt, Positive, Seconds, ShortName, Table
 
 
 class Batch(Table, frozen=True, kw_only=True):
@@ -49,7 +49,8 @@ class Ce(Table, frozen=True, kw_only=True):
     `ttl_s` is how long an agent may run grid jobs, `cores` 0 means the whole node.
     `demand_max_age_s` and `listing_max_age_s`: older observations count as unknown. `match_lag_s`: how long a started
     agent may take to pull its first grid job. `mode`: in shadow all is observed, decided and journalled, but nothing is
-    submitted nor told to anyone, while another CE runs under the same name.
+    submitted nor told to anyone, while another CE runs under the same name. ALICE's directory may set some of this
+    (libs/runtime/site/overlay.py says in what order); what `pinned` names stays as it is here.
     """
 
     name: Annotated[str, Meta(pattern=r"^[^:]+::[^:]+::[^:]+$")]
@@ -60,10 +61,11 @@ class Ce(Table, frozen=True, kw_only=True):
     agent: Agent
     limits: Limits = Limits()
     grid_jobs_per_agent: Positive = 1
-    ttl_s: Positive = 82800
-    cores: Count = 0
+    ttl_s: JavaInt = 82800
+    cores: Annotated[int, Meta(ge=0, le=4096)] = 0
     partition: str = ""
-    platform: str = "Linux-x86_64"
+    platform: typing.Literal["Linux-x86_64", "Linux-aarch64"] = "Linux-x86_64"
+    pinned: list[typing.Literal["ttl_s", "cores", "partition", "environment"]] = []
     match_lag_s: Seconds = 60.0
     decision_interval_s: Seconds = 30.0
     demand_max_age_s: Seconds = 300.0

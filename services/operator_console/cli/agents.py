@@ -1,19 +1,19 @@
 """`nacre agents`: list and show job agents, and export them."""
 
-import csv
-import sys
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import get_args
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from libs.events.messages import AgentState, JobAgent
 from libs.runtime import clock
 from libs.runtime.errors import Refused
-from services.operator_console.cli.reach import asked, json_option, print_json, url_option
+from services.operator_console.cli.lines import form_option, written
+from services.operator_console.cli.reach import asked, json_option, print_json, reached, url_option
 from services.operator_console.reader import AGENTS_AT_MOST, AgentQuery
 from services.operator_console.shown import age, lasting, printable
 
@@ -73,22 +73,14 @@ def show(agent: str, url: str | None, as_json: bool) -> None:
 
 @agents.command()
 @url_option
-@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@form_option
 @click.option("--ce", default="", help="only this CE's")
 def export(url: str | None, form: str, ce: str) -> None:
-    """All records to standard output, as CSV or JSON lines."""
-    found = asked(url, lambda reader: reader.agents(AgentQuery(ce=ce, limit=AGENTS_AT_MOST)))
-    if form == "jsonl":
-        for one in found:
-            click.echo(msgspec.json.encode(one))
-        return
-    writer = csv.writer(sys.stdout)
-    writer.writerow(JobAgent.__struct_fields__)
-    for one in found:
-        writer.writerow([_cell(getattr(one, name)) for name in JobAgent.__struct_fields__])
+    """All records to standard output; `nacre history` has those that left."""
 
+    async def records() -> AsyncIterator[JobAgent]:
+        async with reached(url) as reader:
+            for one in await reader.agents(AgentQuery(ce=ce, limit=AGENTS_AT_MOST)):
+                yield one
 
-def _cell(content: object) -> str:
-    """One cell; a leading sign that a spreadsheet would take for a formula is kept from it."""
-    text = "" if content is None else content.isoformat() if hasattr(content, "isoformat") else str(content)
-    return f"'{text}" if text[:1] in {"=", "+", "@"} else text
+    asyncio.run(written(records(), form, JobAgent))

@@ -21,6 +21,7 @@ COMMANDS = {
     "credentials": "services.operator_console.cli.credentials:credentials",
     "events": "services.operator_console.cli.events:events",
     "explain": "services.operator_console.cli.explain:explain",
+    "history": "services.operator_console.cli.history:history",
     "nodes": "services.operator_console.cli.nodes:nodes",
     "status": "services.operator_console.cli.status:status",
     "submissions": "services.operator_console.cli.submissions:submissions",

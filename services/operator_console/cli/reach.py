@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from libs.bus import connection
+from libs.bus.connection import Bus
 from libs.bus.login import Login
 from libs.runtime import site
 from libs.runtime.health import Health
@@ -24,8 +25,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead
 
 
 @contextlib.asynccontextmanager
-async def reached(url: str | None) -> AsyncIterator[Reader]:
-    """A reader for as long as it is needed. Unreachable or Refused when NATS is away or does not let us in."""
+async def bus_at(url: str | None) -> AsyncIterator[Bus]:
+    """The bus for as long as it is needed. Unreachable or Refused when NATS is away or does not let us in."""
     # nats-py's complaints while it tries are summed up in the error.
     logging.basicConfig(level=logging.CRITICAL)
     environment = site.environment()
@@ -34,6 +35,13 @@ async def reached(url: str | None) -> AsyncIterator[Reader]:
     async with connection.connected(
         address, "operator_console/cli", Health(), login=login, patience_s=PATIENCE_S
     ) as bus:
+        yield bus
+
+
+@contextlib.asynccontextmanager
+async def reached(url: str | None) -> AsyncIterator[Reader]:
+    """A reader for as long as it is needed; raises as `bus_at`."""
+    async with bus_at(url) as bus:
         yield BusReader(bus)
 
 

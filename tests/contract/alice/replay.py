@@ -11,17 +11,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from libs.alice.connection import Settings
+from libs.alice.connection import Server, Settings
 from libs.alice.identity import Identity
 from libs.alice.reader import Reader
 from libs.alice.writer import HEADER
+from libs.runtime.errors import NacreError
 from tests.unit.alice import recordings
 
+CE = "ALICE::JTestSite::firstce"
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
@@ -45,7 +48,11 @@ class Authority:
         self.path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
     def _builder(
-        self, subject: x509.Name, public: ec.EllipticCurvePublicKey, not_after: datetime.datetime
+        self,
+        subject: x509.Name,
+        public: ec.EllipticCurvePublicKey,
+        not_after: datetime.datetime,
+        not_before: datetime.datetime = NOW - 10 * DAY,
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
@@ -53,12 +60,12 @@ class Authority:
             .issuer_name(self.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - 10 * DAY)
+            .not_valid_before(not_before)
             .not_valid_after(not_after)
         )
 
-    def issue(self, name: str, days: float = 10, host: str = "localhost") -> tuple[Path, Path]:
-        """Certificate and key files for `/C=ch/O=Test, Inc/CN=<name>`."""
+    def issue(self, name: str, days: float = 10, host: str = "localhost", starts: float = -10.0) -> tuple[Path, Path]:
+        """Certificate and key files for `/C=ch/O=Test/CN=<name>`, valid from `starts` days from now on to `days`."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
             [
@@ -69,7 +76,7 @@ class Authority:
         )
         names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         made = (
-            self._builder(subject, key.public_key(), NOW + days * DAY)
+            self._builder(subject, key.public_key(), NOW + days * DAY, NOW + starts * DAY)
             .add_extension(x509.SubjectAlternativeName(names if host == "localhost" else names[:1]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
@@ -100,20 +107,41 @@ def recorded(name: str) -> Reply:
     return reply
 
 
+async def silence(n: int) -> bytes | None:
+    """No answer, and no close either."""
+    await asyncio.sleep(30)
+    return None
+
+
+async def hang_up(n: int) -> bytes | None:
+    """A close instead of an answer."""
+    return None
+
+
+async def failure(call: Awaitable[object]) -> NacreError:
+    """The error that the call ends with."""
+    with pytest.raises(NacreError) as caught:
+        await call
+    return caught.value
+
+
 @dataclass
-class Server:
+class Replay:
     """What the test may look at and change while the server runs."""
 
     port: int
     reply: Reply
     header: bytes = HEADER
+    farewell: bytes = b""
     connections: int = 0
     requests: list[str] = field(default_factory=list)
+    subjects: list[str] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.append(writer)
+        self.subjects.append(dict(pair[0] for pair in writer.get_extra_info("peercert")["subject"])["commonName"])
         with contextlib.suppress(OSError):
             writer.write(self.header)
             await writer.drain()
@@ -124,6 +152,7 @@ class Server:
                     answer = await self.reply(n)
                     n += 1
                     if answer is None:
+                        writer.write(self.farewell)
                         return writer.close()
                     writer.write(answer)
                     await writer.drain()
@@ -138,15 +167,25 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def serving(
-    authority: Authority, reply: Reply, *, clients: Authority | None = None, name: str = "localhost", days: float = 10
-) -> AsyncIterator[Server]:
-    """A server with a certificate for `name`, which takes clients of `clients` (default: the same authority)."""
-    certificate, key = authority.issue("server", days=days, host=name)
+    authority: Authority,
+    reply: Reply,
+    *,
+    clients: Authority | None = None,
+    name: str = "localhost",
+    days: float = 10,
+    starts: float = -10,
+    farewell: bytes = b"",
+) -> AsyncIterator[Replay]:
+    """A server with a certificate for `name`, which takes clients of `clients` (default: the same authority).
+
+    `farewell` is what it says before it closes.
+    """
+    certificate, key = authority.issue("server", days=days, host=name, starts=starts)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     context.load_verify_locations((clients or authority).path)
     context.verify_mode = ssl.CERT_REQUIRED
-    state = Server(0, reply)
+    state = Replay(0, reply, farewell=farewell)
     server = await asyncio.start_server(state.serve, "127.0.0.1", 0, ssl=context, ssl_shutdown_timeout=0.2)
     state.port = server.sockets[0].getsockname()[1]
     try:
@@ -184,8 +223,11 @@ def alerting(authority: Authority, clients: Authority) -> Iterator[int]:
         listener.close()
 
 
-def settings(authority: Authority, port: int, *, days: float = 10, **changes: object) -> Settings:
-    """A client of that authority."""
+def settings(
+    authority: Authority, *ports: int, days: float = 10, host: str = "localhost", **changes: object
+) -> Settings:
+    """A client of that authority, of servers at these ports."""
     certificate, key = authority.issue("client", days=days)
-    found = Settings("localhost", port, Identity(certificate, key, authority.path), "me", read_timeout_s=5.0)
+    servers = tuple(Server(host, port) for port in ports)
+    found = Settings(servers, Identity(certificate, key, authority.path), "me", read_timeout_s=5.0)
     return replace(found, **changes)  # type: ignore[arg-type]

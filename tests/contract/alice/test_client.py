@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,25 +13,20 @@ import uvloop
 from libs.alice.answers import FreeSlots, WaitingJobs
 from libs.alice.client import CentralServices
 from libs.alice.connection import Settings
-from libs.runtime.errors import CredentialExpired, Malformed, Misconfigured, NacreError, Refused, Unreachable
-from tests.contract.alice.replay import Authority, Server, alerting, recorded, serving, settings
+from libs.runtime.errors import CredentialExpired, Malformed, Misconfigured, Refused, Unreachable
+from tests.contract.alice.replay import (
+    CE,
+    Authority,
+    Replay,
+    alerting,
+    failure,
+    hang_up,
+    recorded,
+    serving,
+    settings,
+    silence,
+)
 from tests.unit.alice import recordings
-
-CE = "ALICE::JTestSite::firstce"
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-async def silence(n: int) -> bytes | None:
-    await asyncio.sleep(30)
-    return None
-
-
-async def hang_up(n: int) -> bytes | None:
-    return None
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -69,12 +64,6 @@ async def test_a_server_exception_is_refused_with_its_root_message(authority: Au
         with pytest.raises(Refused, match=words):
             await (client.job_agent_token(2) if "token" in name else client.waiting_jobs({"CE": "bogus"}))
         assert server.connections == 1
-
-
-async def failure(call: Awaitable[object]) -> NacreError:
-    with pytest.raises(NacreError) as caught:
-        await call
-    return caught.value
 
 
 async def test_a_connection_lost_between_requests_is_opened_once_more(authority: Authority) -> None:
@@ -187,10 +176,11 @@ async def test_nobody_there_and_nothing_said(authority: Authority) -> None:
     open_ends.pop().close()
     silent.close()
     await silent.wait_closed()
-    assert "is the host and port right" in str(await failure(CentralServices(settings(authority, port)).ping()))
+    error = await failure(CentralServices(settings(authority, port)).ping())
+    assert "127.0.0.1 refused the connection; are host and port right" in str(error)
     error = await failure(CentralServices(settings(authority, port, host="nowhere.invalid")).ping())
     assert isinstance(error, Unreachable)
-    assert "cannot be reached" in str(error)
+    assert "nowhere.invalid has no address" in str(error)
 
 
 async def test_what_is_no_object_stream_is_malformed(authority: Authority) -> None:
@@ -215,7 +205,7 @@ async def test_what_is_no_object_stream_is_malformed(authority: Authority) -> No
 async def test_a_reply_cut_in_the_middle_is_lost(authority: Authority) -> None:
     """Half an object is no answer."""
     half = recordings.answered("freeslots-ok")[4:1000]
-    states: list[Server] = []
+    states: list[Replay] = []
 
     async def cut(n: int) -> bytes | None:
         asyncio.get_running_loop().call_later(0.1, states[0].hang_up)

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from libs.alice.connection import Settings
+from libs.alice.connection import Server, Settings
 from libs.alice.identity import Identity
 
 ROOT = Path(__file__).parents[3]
@@ -58,8 +58,7 @@ class World:
         """A client's settings: as the vobox account, or as `ordinary` or `unknown`."""
         prefix = f"{who}_" if who else ""
         found = {
-            "host": self.ready["host"],
-            "port": self.ready["port"],
+            "servers": (Server(self.ready["host"], self.ready["port"]),),
             "identity": Identity(
                 certificate=Path(self.ready[f"{prefix}cert"]),
                 key=Path(self.ready[f"{prefix}key"]),

@@ -63,6 +63,18 @@ def test_a_second_run_of_an_agent_is_seen(make_central: Callable[..., Central], 
     assert (held(central, "takes"), held(central, "dones")) == ([["s.0", "s.0"]], [["s.0", "s.0"]])
 
 
+def test_agents_without_a_process_take_and_return(make_central: Callable[..., Central]) -> None:
+    """By the admin's word agents hold one grid job each; what a dead one held waits again, and only that."""
+    central = make_central()
+    first, _ = central.admin("POST", "/grid_jobs", {"ce": "firstce", "count": 2})["grid_job_ids"]
+    taken = central.admin("POST", "/takes", {"ce": "firstce", "agents": ["s.0", "s.1", "s.0", "s.2"]})["taken"]
+    assert taken[0] == taken[2] == first and taken[1] not in (None, first) and taken[3] is None
+    assert central.admin("POST", "/returns", {"agents": ["s.0", "s.9"]}) == {"returned": 1}
+    assert central.admin("GET", "/counts") == {"waiting": 1, "running": 1, "done": 0}
+    assert central.admin("POST", "/takes", {"ce": "firstce", "agents": ["s.2"]})["taken"] == [first]
+    assert central.admin("POST", "/returns", {"agents": ["s.0"]}) == {"returned": 0}
+
+
 def test_only_job_agents_are_served(central: Central) -> None:
     """The agent port refuses other accounts of the same authority, and clients without a certificate."""
     ordinary = Path(central.ready["ordinary_cert"]), Path(central.ready["ordinary_key"])

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from libs.bus import bucket as bucket_module
 from libs.bus import connection, schema
 from libs.bus.connection import Bus
 from libs.bus.translate import Conflict
 from libs.events import subjects
 from libs.events.messages import DemandObserved, Submission
+from libs.runtime import clock
 from libs.runtime.errors import Unreachable
 from libs.runtime.health import Health
 from tests.nats_server import NatsServer
@@ -92,6 +94,29 @@ async def test_latest_value_old_and_new(bus: Bus) -> None:
         assert latest.value.waiting == 8
 
 
+async def test_a_message_from_the_future_is_not_the_newest_for_ever(bus: Bus) -> None:
+    """After a writer's clock was a day ahead and was set right, its next message is followed at once."""
+    now = clock.now()
+    ahead = DemandObserved(at=now + timedelta(days=1), by="tests/1", ce="ce", waiting=9)
+    right = DemandObserved(at=now, by="tests/1", ce="ce", waiting=3)
+    async with bus.latest(subjects.DEMAND_OBSERVED, "ce") as latest:
+        await bus.publish(subjects.DEMAND_OBSERVED, "ce", ahead)
+        await until(lambda: latest.value == ahead)
+        await bus.publish(subjects.DEMAND_OBSERVED, "ce", right)
+        await until(lambda: latest.value == right)
+
+
+async def test_a_follower_knows_when_it_has_read_the_stream(bus: Bus) -> None:
+    """An empty stream is read, too; who is stopped meanwhile waits no longer."""
+    stop = asyncio.Event()
+    async with bus.latest(subjects.DEMAND_OBSERVED, "ce") as latest:
+        assert await latest.read(stop)
+        assert latest.value is None
+        latest.loaded.clear()
+        stop.set()
+        assert not await latest.read(stop)
+
+
 async def test_latest_survives_a_killed_server(nats_server: NatsServer, bus: Bus) -> None:
     """After kill -9 and restart of nats-server a follower catches up, and health says what happened."""
     async with bus.latest(subjects.DEMAND_OBSERVED, "ce") as latest:
@@ -121,6 +146,58 @@ async def test_compare_and_set(bus: Bus) -> None:
     await bucket.delete("a", second)
     assert await bucket.read("a") is None
     assert await bucket.write("a", submission("a", "anew"), 0) > second
+
+
+async def test_a_mirror_in_step_is_not_read_again(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its watcher brings all that the stream holds, the whole bucket is not read over and over."""
+    monkeypatch.setattr(bucket_module, "RESYNC_S", 0.1)
+    bucket = bus.bucket(subjects.SUBMISSIONS_BUCKET)
+    async with bus.mirror(subjects.SUBMISSIONS_BUCKET) as mirror:
+        await asyncio.wait_for(mirror.loaded.wait(), 5)
+        first = {one.name for one in await bus.js.consumers_info("KV_submissions")}
+        for number in range(20):
+            await bucket.write("nacre-x-1", submission("nacre-x-1", str(number)), number)
+            await asyncio.sleep(0.05)
+        await until(lambda: mirror.entries["nacre-x-1"].revision == 20)
+        assert {one.name for one in await bus.js.consumers_info("KV_submissions")} == first
+
+
+async def test_a_watcher_that_stopped_is_noticed(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that the server lost says nothing: the stream is further than the mirror, and is read anew."""
+    monkeypatch.setattr(bucket_module, "RESYNC_S", 0.2)
+    monkeypatch.setattr(bucket_module, "ANSWER_S", 1.0)
+    bucket = bus.bucket(subjects.SUBMISSIONS_BUCKET)
+    async with bus.mirror(subjects.SUBMISSIONS_BUCKET) as mirror:
+        await asyncio.wait_for(mirror.loaded.wait(), 5)
+        for one in await bus.js.consumers_info("KV_submissions"):
+            await bus.js.delete_consumer("KV_submissions", one.name)
+        await bucket.write("nacre-x-1", submission("nacre-x-1"), 0)
+        await until(lambda: "nacre-x-1" in mirror.entries)
+
+
+async def test_mirror_is_whole_while_all_is_written(nats_server: NatsServer, bus: Bus) -> None:
+    """A mirror that says it is whole is so, however busily its bucket is written meanwhile."""
+    bucket = bus.bucket(subjects.SUBMISSIONS_BUCKET)
+    names = [f"s{number}" for number in range(32)]
+    revisions = {name: await bucket.write(name, submission(name), 0) for name in names}
+    stop = asyncio.Event()
+
+    async def write(name: str) -> None:
+        while not stop.is_set():
+            revisions[name] = await bucket.write(name, submission(name, str(revisions[name])), revisions[name])
+
+    async def loaded(reader: Bus) -> set[str]:
+        async with reader.mirror(subjects.SUBMISSIONS_BUCKET) as mirror:
+            await asyncio.wait_for(mirror.loaded.wait(), 20)
+            return set(mirror.entries)
+
+    async with connection.connected(nats_server.url, "tests/2", Health()) as reader:
+        writing = [asyncio.create_task(write(name)) for name in names]
+        found = await asyncio.gather(*(loaded(reader) for _ in range(6)))
+        found.append(set(await reader.bucket(subjects.SUBMISSIONS_BUCKET).everything()))
+        stop.set()
+        await asyncio.gather(*writing)
+    assert found == [set(names)] * 7
 
 
 async def test_mirror_follows_random_changes(nats_server: NatsServer, bus: Bus) -> None:

@@ -19,8 +19,8 @@ from tests.nats_server import NatsServer
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """Central services with two CEs."""
-    found = World(tmp_path / "central", ("--ce", "firstce", "--ce", "secondce"))
+    """Central services of the newer release with two CEs."""
+    found = World(tmp_path / "central", ("--generation", "2024", "--ce", "firstce", "--ce", "secondce"))
     await found.start()
     yield found
     await found.stop()

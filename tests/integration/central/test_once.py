@@ -50,7 +50,12 @@ async def test_the_report_is_whole(world: World, tmp_path: Path, taken_port: str
         "TLSv1.",
         "code 0: open",
         "100 active job agents, 10 of them queued",
-        "waiting grid jobs 5",
+        "waiting grid jobs   5",
+        "site configuration  read from ALICE's directory",
+        "ttl_s = 82800  (site file, below ce_ttl 87000)",
+        "cores = 8  (ce_matcharg)",
+        "partition = part1  (partitions)",
+        "environment.RESERVED_DISK = 2048  (host_environment)",
         " ms",
         first,
     ):
@@ -73,7 +78,7 @@ async def test_a_ce_in_shadow_mode_is_not_told_to_be_alive(world: World, tmp_pat
     assert "not asked in shadow mode" in one.stdout
     assert "7 active job agents" in one.stdout
     names = [request["request"].rpartition(".")[2] for request in (await asked(world))[before:]]
-    assert names == ["Ping", "GetNumberWaitingJobs"]
+    assert names == ["Ping", *["LDAPTreeRequest"] * 3, "LDAPInfoRequest", "GetNumberWaitingJobs"]
 
 
 async def test_each_failing_step_is_one_line_and_an_exit_code(world: World, tmp_path: Path, taken_port: str) -> None:
@@ -92,6 +97,12 @@ async def test_each_failing_step_is_one_line_and_an_exit_code(world: World, tmp_
     without = await once(tmp_path, unfit, taken_port)
     assert (without.returncode, len(without.stderr.splitlines())) == (78, 1)
     assert "nowhere.pem" in without.stderr
+    await world.tell("_faults", kind="close_without_reply", request="LDAPTreeRequest", count=2)
+    older = await once(tmp_path, tables(world, tmp_path), taken_port, "--ce", "firstce")
+    assert (older.returncode, len(older.stderr.splitlines())) == (69, 1)
+    assert f"{first}: site configuration: " in older.stderr
+    assert "releases before 2024" in older.stderr
+    assert "waiting grid jobs   0" in older.stdout
     await world.stop()
     away = await once(tmp_path, tables(world, tmp_path), taken_port)
     assert (away.returncode, len(away.stderr.splitlines())) == (69, 1)

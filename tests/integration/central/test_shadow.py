@@ -31,7 +31,7 @@ def in_shadow(site: Site, *shorts: str) -> Site:
     return msgspec.structs.replace(site, ce=site.ce | changed)
 
 
-async def test_only_waiting_jobs_are_asked(world: World, site: Site, nats_server: NatsServer, bus: Bus) -> None:
+async def test_only_what_writes_nothing_is_asked(world: World, site: Site, nats_server: NatsServer, bus: Bus) -> None:
     """Limits come from the site file and say so; free slots, which write the CE's row, are asked for no CE."""
     first, _ = world.ready["ces"]
     await world.tell("grid_jobs", ce=first, count=5)
@@ -50,4 +50,4 @@ async def test_only_waiting_jobs_are_asked(world: World, site: Site, nats_server
         await until(lambda: demand.value and demand.value.at > seen)
         await asyncio.sleep(0.3)
     names = {request["request"].rpartition(".")[2] for request in (await asked(world))[before:]}
-    assert names == {"GetNumberWaitingJobs"}
+    assert names == {"GetNumberWaitingJobs", "LDAPTreeRequest", "LDAPInfoRequest"}

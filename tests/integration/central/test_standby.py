@@ -1,4 +1,4 @@
-"""Two instances of queue_poller and of cert_renewer on one bus: one works, the other takes over when it is killed."""
+"""Two instances of queue_poller on one bus: one works, the other takes over when it is killed."""
 
 import asyncio
 import contextlib
@@ -59,13 +59,7 @@ def told_at(latest: Latest[Any]) -> datetime:
     return at
 
 
-@pytest.mark.parametrize(
-    ("service", "topic", "scope"),
-    [
-        ("queue_poller", subjects.DEMAND_OBSERVED, "firstce"),
-        ("cert_renewer", subjects.CREDENTIAL_OBSERVED, "site"),
-    ],
-)
+@pytest.mark.parametrize(("service", "topic", "scope"), [("queue_poller", subjects.DEMAND_OBSERVED, "firstce")])
 async def test_a_standby_takes_over_from_a_killed_instance(
     world: World, tmp_path: Path, nats_server: NatsServer, bus: Bus, service: str, topic: Any, scope: str
 ) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from libs.apmon import batches
 from libs.bus import connection, schema
 from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.events.messages import CentralLimits, DemandObserved
 from libs.runtime.health import Health
-from services.monitoring_relay import batches
+from services.monitoring_relay.ring import identity
 from tests.integration.monitoring_relay.conftest import CE, MonAlisa, Relay, digests, queue, until
 from tests.nats_server import NatsServer
 
@@ -158,7 +159,7 @@ async def test_a_killed_relay_resumes_what_the_stream_holds(
     address = batches.packed_address("192.0.2.1")
     left = [batches.Received(1, address, 1, datagram) for datagram in typical(50, first=5000)]
     body = batches.encode(left)
-    await bus.publish_bytes(subjects.MONITORING_RECEIVED, "site", "other", body, batches.identity(body))
+    await bus.publish_bytes(subjects.MONITORING_RECEIVED, "site", "other", body, identity(body))
     await relay.start()
     relay.send(*typical(100, first=6000))
     held = await stream_datagrams(bus)

@@ -13,9 +13,12 @@ import msgspec
 from libs.bus.connection import Bus
 from libs.events import subjects
 from libs.events.messages import (
+    AgentDay,
+    AgentMap,
     Credential,
     CredentialObserved,
     DecisionInputs,
+    Finished,
     JobAgent,
     JobAgentChanged,
     NodeCleared,
@@ -151,3 +154,32 @@ async def test_context_is_written_where_the_nats_cli_looks(nats_server: NatsServ
     assert json.loads(text)["url"] == nats_server.url
     assert json.loads(text)["nkey"] == str(seed)
     assert "a-secret" not in text
+
+
+async def test_the_history_of_finished_agents(nats_server: NatsServer, bus: Bus) -> None:
+    """Days and the map as CSV and JSON lines, by CE, day, node and ALICE job."""
+    one = Finished(
+        agent="nacre-cpu-20261123t030000-a1.0", job_id="7_0", node="nid001", submit_s=1_795_402_800, start_s=None,
+        end_s=None, ending="cancelled", exit_code=None, run=0, node_hours=None, working_hours=None,
+        grid_jobs_total=1, grid_jobs=[3_000_000_001],
+    )  # fmt: skip
+    other = msgspec.structs.replace(one, agent="=evil()", node="nid002", grid_jobs=[])
+    for day, number, part in (("2026-11-23", 0, [one]), ("2026-11-24", 0, [other])):
+        await bus.bucket(subjects.AGENT_MAP_BUCKET).write(
+            f"cpu.{day}.{number}", AgentMap(ce="cpu", day=day, agents=part), 0
+        )
+        summary = AgentDay(
+            ce="cpu", day=day, agents=1, endings={"cancelled": 1}, node_hours=4.0, monitored_node_hours=2.0,
+            working_hours=1.5, parts=1,
+        )  # fmt: skip
+        await bus.bucket(subjects.AGENT_DAYS_BUCKET).write(f"cpu.{day}", summary, 0)
+    days = await nacre(nats_server, "history", "days", "--format", "jsonl", "--since", "2026-11-24")
+    assert [json.loads(line)["efficiency"] for line in days.stdout.splitlines()] == [0.75]
+    csv_days = (await nacre(nats_server, "history", "days", "--ce", "cpu")).stdout.splitlines()
+    assert csv_days[1].startswith("cpu,2026-11-23,1,4.0,0.75,0,cancelled=1")
+    found = await nacre(nats_server, "history", "map", "--format", "jsonl", "--grid-job", "3000000001")
+    line = json.loads(found.stdout)
+    assert (line["node"], line["submit_at"], line["start_at"]) == ("nid001", "2026-11-23T03:00:00Z", None)
+    exported = (await nacre(nats_server, "history", "map", "--until", "2026-11-24", "--node", "nid002")).stdout
+    assert "'=evil()" in exported and "nid001" not in exported
+    assert (await nacre(nats_server, "history", "map", "--ce", "gpu")).stdout.count("\n") == 1

@@ -50,7 +50,7 @@ listing_lag_s = {listing_lag_s}
 name = "ALICE::Perlmutter::CPU"
 host = "ce.example.org"
 machine = "perlmutter"
-batch = {{ account = "{account}", qos = "regular", directory = "d", output = "o" }}
+batch = {{ account = "{account}", qos = "regular", directory = "{folder}", output = "%x-%a.out" }}
 agent = {{ command = "agent", token_file = "token" }}
 [monitoring]
 public_address = "127.0.0.1:1"
@@ -93,7 +93,16 @@ class House:
         assert isinstance(outcome, Accepted), outcome
         return outcome.job_id
 
-    async def note(self, name: str, state: Any, *, agents: int = 1, job_id: str = "", void_in_s: float = 600) -> None:
+    async def note(
+        self,
+        name: str,
+        state: Any,
+        *,
+        agents: int = 1,
+        job_id: str = "",
+        void_in_s: float = 600,
+        agents_per_job: int = 1,
+    ) -> None:
         """Write a submission's record as the submitter would."""
         now = datetime.now(UTC)
         record = Submission(
@@ -107,6 +116,7 @@ class House:
             changed_at=now,
             fence=1,
             job_id=job_id,
+            agents_per_job=agents_per_job,
         )
         await self.bus.bucket(subjects.SUBMISSIONS_BUCKET).write(name, record, 0)
 

@@ -12,6 +12,9 @@ from libs.runtime.errors import Misconfigured
 from tests.integration.status_tracker.house import MACHINE, House
 from tests.nats_server import NatsServer
 
+# Both ways to a listing: with one of them alone, the other would be taken.
+LISTINGS = "/[cu]*/perlmutter"
+
 
 def name(word: str) -> str:
     return f"nacre-cpu-20261123t030000-{word}"
@@ -48,10 +51,11 @@ async def test_each_record_is_written_before_the_observation_that_counts_it(hous
 
 
 async def test_endings_with_exit_codes(house: House) -> None:
-    """Each ending comes with its exit code and its plain words; 85 is void."""
-    for word, line in {"ok": "true", "bad": "exit 3", "void": "exit 85", "long": "sleep 60"}.items():
+    """Each ending comes with its exit code and its plain words; 85 is void when it was submitted too late, not else."""
+    lines = {"ok": "true", "bad": "exit 3", "void": "exit 85", "odd": "exit 85", "long": "sleep 60"}
+    for word, line in lines.items():
         job_id = await house.submit(name(word), line)
-        await house.note(name(word), "accepted", job_id=job_id)
+        await house.note(name(word), "accepted", job_id=job_id, void_in_s=-60 if word == "void" else 600)
         if word == "long":
             long_id = job_id
     async with house.tracking():
@@ -61,7 +65,9 @@ async def test_endings_with_exit_codes(house: House) -> None:
         over = await house.agent_in("ended", name("bad"))
         assert (over.exit_code, over.verdict.startswith("failed with exit code 3")) == (3, True)
         over = await house.agent_in("ended", name("void"))
-        assert (over.exit_code, over.void) == (85, True)
+        assert (over.exit_code, over.void, over.ending) == (85, True, "void")
+        over = await house.agent_in("ended", name("odd"))
+        assert (over.exit_code, over.void, over.ending) == (85, False, "failed")
         await house.agent_in("running", name("long"))
         await house.client.cancel(long_id)
         over = await house.agent_in("ended", name("long"))
@@ -81,7 +87,7 @@ async def test_a_failing_api_is_unknown_never_zero(house: House) -> None:
             "error_200": "the facility says no",
             "close_after": "no whole answer",
         }.items():
-            await house.admin("POST", "/_faults", kind=kind, method="GET", path="/compute/jobs/*", count=3)
+            await house.admin("POST", "/_faults", kind=kind, path=LISTINGS, count=4)
             seen = await house.counts(lambda one, words=words: words in one.unknown_because)  # type: ignore[misc]
             assert (seen.queued, seen.running, seen.unaccounted, seen.user_jobs_by_qos) == (None,) * 4
             assert await house.agent(name("run")) == before
@@ -133,7 +139,7 @@ async def test_an_api_that_does_not_answer_forgets_nobody(house: House) -> None:
     await house.note(name("lost"), "accepted", agents=1, job_id="4711")
     async with house.tracking():
         await house.agent_in("unaccounted", name("lost"))
-        await house.admin("POST", "/_faults", kind="status", method="GET", path="/compute/jobs/*", count=10_000)
+        await house.admin("POST", "/_faults", kind="status", path=LISTINGS, count=10_000)
         await asyncio.sleep(4)
         assert (await house.agent_in("unaccounted", name("lost"))).state == "unaccounted"
         await house.admin("DELETE", "/_faults")
@@ -141,8 +147,9 @@ async def test_an_api_that_does_not_answer_forgets_nobody(house: House) -> None:
 
 
 async def test_the_loss_of_the_whole_bus(house: House, bus: Bus, nats_server: NatsServer) -> None:
-    """With every stream and bucket gone, live agents are recorded again from the names of their batch jobs alone."""
+    """With every stream and bucket gone, all is recorded again from Slurm, sacct and the batch jobs' names alone."""
     await house.submit(name("run"), "sleep 60", agents=3)
+    await house.submit(name("over"), "exit 3", agents=2)
     async with house.tracking():
         await house.counts(lambda one: one.running == 3)
         for stream in ("KV_job_agents", "KV_submissions", "JOB_AGENTS", "SUBMISSIONS", "LATEST"):
@@ -154,6 +161,8 @@ async def test_the_loss_of_the_whole_bus(house: House, bus: Bus, nats_server: Na
             await house.agent_in("running", name("run"), index, timeout_s=40)
         seen = await house.next_counts()
         assert (seen.running, seen.unknown_because) == (3, "")
+        over = await house.agent_in("ended", name("over"), 1)
+        assert (over.exit_code, over.ending) == (3, "failed")
 
 
 async def test_the_facilitys_word(house: House) -> None:

@@ -6,12 +6,23 @@ import pytest
 from libs.alice import answers, descriptors, java_values, nodes
 from libs.alice.answers import FreeSlots, UserJobs, WaitingJobs
 from libs.alice.descriptors import TABLE
+from libs.alice.failures import (
+    CertificateRefused,
+    ClosedWithoutReply,
+    CutOff,
+    Lost,
+    UnknownSubject,
+    Untrusted,
+    joined,
+    kind,
+    server_exception,
+)
 from libs.alice.nodes import Aborted, Array, ClassDescriptor, Content, Enumerator, Field, Instance, Part, Value
 from libs.alice.reader import Reader
 from libs.alice.requests import LdapInfoRequest, LdapTreeRequest, PingRequest, Principal, RequestEncoder
 from libs.alice.site_map import CeFacts, site_map
 from libs.alice.writer import HEADER
-from libs.runtime.errors import Malformed, Refused
+from libs.runtime.errors import CredentialExpired, Malformed, Misconfigured, NacreError, Refused, Unreachable
 from tests.unit.alice import recordings
 
 
@@ -184,6 +195,26 @@ def test_a_site_map_says_what_the_ce_knows() -> None:
     assert site_map(CeFacts(ce="a::b::c", host="h", ttl_s=1, partitions=("p", "q")))["Partition"] == ",p,q,"
 
 
+def test_a_site_map_with_everything() -> None:
+    """Users and sites are lists, requirements a string, the platform the worker nodes'."""
+    facts = CeFacts(
+        ce="a::b::c",
+        host="h",
+        ttl_s=1,
+        users=("x",),
+        no_users=("y",),
+        required_cpus=">=8",
+        extra_sites=("CERN", "LBL"),
+        platform="Linux-aarch64",
+        disk="100",
+        work_directory="/tmp",
+    )
+    found = site_map(facts)
+    assert (found["Users"], found["NoUsers"], found["Extrasites"]) == (("x",), ("y",), ("CERN", "LBL"))
+    assert (found["RequiredCpusCe"], found["Platform"]) == (">=8", "Linux-aarch64")
+    assert (found["Disk"], found["workdir"]) == ("100", "/tmp")
+
+
 def test_arrays_of_bytes_only_are_bytes() -> None:
     """An array of objects is not mistaken for bytes."""
     with pytest.raises(Malformed, match="bytes were expected, not Array"):
@@ -263,3 +294,33 @@ def test_ldap_searches_carry_their_filter_base_and_names() -> None:
         None,
     ]
     assert [info.get(name) for name in ("sParam", "sRootExt", "sKey", "recursive")] == ["(a=b)", "ou=CE,", "dn", True]
+
+
+def test_each_failure_has_a_name_of_its_own() -> None:
+    """Counters and alarms tell them apart; one that is not named here counts as the kind it belongs to."""
+    named = [
+        (UnknownSubject("x"), "unknown_subject"),
+        (ClosedWithoutReply("x"), "closed_without_reply"),
+        (CutOff("x"), "cut_off"),
+        (Lost("x"), "connection_lost"),
+        (Unreachable("x"), "unreachable"),
+        (CertificateRefused("x"), "certificate_refused"),
+        (CredentialExpired("x"), "certificate_expired"),
+        (server_exception("no such CE"), "server_exception"),
+        (server_exception('because "this.match" is null'), "database_away"),
+        (Untrusted("x"), "untrusted_server"),
+        (Misconfigured("x"), "misconfigured"),
+        (Malformed("x"), "malformed"),
+        (NacreError("x"), "other"),
+    ]
+    assert [kind(error) for error, _ in named] == [word for _, word in named]
+
+
+def test_the_failures_of_several_servers_are_one() -> None:
+    """All are told; a reason that waiting does not mend is stronger than being away; one alone stays itself."""
+    away, refused = Unreachable("a away"), CertificateRefused("b refused")
+    assert joined([refused]) is refused
+    both = joined([away, refused])
+    assert isinstance(both, CertificateRefused)
+    assert str(both) == "a away; b refused"
+    assert type(joined([away, Lost("c lost")])) is Unreachable

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring_relay.batches import MAX_REMEMBERED, Ring, identity
+from services.monitoring_relay.ring import MAX_REMEMBERED, Ring, identity
 
 
 def publish(ring: Ring) -> bytes:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.alice.answers import FreeSlots, WaitingJobs
-from libs.events.messages import CentralLimits, DemandObserved
+from libs.events.messages import CentralLimits, DemandObserved, SiteConfigObserved
 from libs.runtime.site import Limits
-from services.queue_poller import decide
+from services.queue_poller import decide, settings
+from tests.unit.slurm_submitter.sites import a_ce
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 COUNTS = st.integers(0, 1 << 30)
@@ -26,6 +27,7 @@ def test_an_open_ce_has_its_limits_and_the_count() -> None:
         at=AT, by="queue_poller/1", ce="ALICE::X::Y", waiting=49, limits=CentralLimits(max_jobs=100, max_queued=10)
     )
     assert decide.state(found) == "open, demand known"
+    assert decide.result(found) == "known"
 
 
 def test_a_locked_ce_is_known() -> None:
@@ -33,26 +35,32 @@ def test_a_locked_ce_is_known() -> None:
     found = demand(FreeSlots(-2), None)
     assert (found.locked, found.waiting, found.unknown_because) == (True, None, "")
     assert "locked" in decide.state(found)
+    assert decide.result(found) == "locked"
 
 
 @pytest.mark.parametrize(
-    ("free", "waiting", "words"),
+    ("free", "waiting", "words", "kind"),
     [
-        (FreeSlots(None), None, "database"),
-        (FreeSlots(1), None, "host unknown"),
-        (FreeSlots(3), None, "no limits"),
-        (FreeSlots(0, None, 5), None, "free slots"),
-        (FreeSlots(0, 5, None), None, "free slots"),
-        (FreeSlots(0, 1, 1), None, "did not count"),
-        (FreeSlots(0, 1, 1), WaitingJobs(None, 0), "did not count (code 0)"),
-        (FreeSlots(0, 1, 1), WaitingJobs(None, None), "did not count"),
+        (FreeSlots(None), None, "database", "database_away"),
+        (FreeSlots(1), None, "host unknown", "unknown_host"),
+        (FreeSlots(2), None, "could not be updated", "host_not_updated"),
+        (FreeSlots(3), None, "no limits", "no_limits"),
+        (FreeSlots(7), None, "unknown code 7", "unknown_code"),
+        (FreeSlots(0, None, 5), None, "free slots", "unknown_code"),
+        (FreeSlots(0, 5, None), None, "free slots", "unknown_code"),
+        (FreeSlots(0, 1, 1), None, "did not count", "not_counted"),
+        (FreeSlots(0, 1, 1), WaitingJobs(None, 0), "did not count (code 0)", "not_counted"),
+        (FreeSlots(0, 1, 1), WaitingJobs(None, None), "did not count", "not_counted"),
     ],
 )
-def test_whatever_was_not_answered_is_unknown(free: FreeSlots, waiting: WaitingJobs | None, words: str) -> None:
-    """No number is made up, and the reason is said."""
+def test_whatever_was_not_answered_is_unknown(
+    free: FreeSlots, waiting: WaitingJobs | None, words: str, kind: str
+) -> None:
+    """No number is made up, and the reason is said, also in one word."""
     found = demand(free, waiting)
     assert found.waiting is None
     assert words in found.unknown_because
+    assert found.unknown_kind == decide.result(found) == kind
     assert decide.state(found) == f"demand unknown: {found.unknown_because}"
 
 
@@ -106,3 +114,23 @@ def test_shadow_demand_has_the_limits_of_the_site_file() -> None:
     for half in (Limits(), Limits(shadow_max_jobs=7), Limits(shadow_max_queued=3)):
         found = decide.shadow_demand("cpu", AT, "queue_poller/1", half, WaitingJobs(49, 1))
         assert "shadow_max_jobs" in found.unknown_because
+        assert found.unknown_kind == "misconfigured"
+
+
+def test_the_broker_is_told_the_ce_as_it_is_run() -> None:
+    """ALICE's users, cores and near sites are added to what the CE says; without them there is only the CE."""
+    ce = a_ce(cores=8, ttl_s=3600, partition="a, b,", platform="Linux-aarch64")
+    bare = settings.facts(ce, None)
+    assert (bare.ttl_s, bare.cores, bare.partitions, bare.platform) == (3600, 8, ("a", "b"), "Linux-aarch64")
+    assert (bare.users, bare.no_users, bare.required_cpus, bare.extra_sites) == ((), (), "", ())
+    said = SiteConfigObserved(
+        at=AT,
+        by="queue_poller/1",
+        ce="cpu",
+        users=["a"],
+        no_users=["b"],
+        required_cpus=">=8",
+        close_storage=["ALICE::NERSC::EOS", "ALICE::CERN::EOS"],
+    )
+    full = settings.facts(ce, said)
+    assert (full.users, full.no_users, full.required_cpus, full.extra_sites) == (("a",), ("b",), ">=8", ("CERN",))

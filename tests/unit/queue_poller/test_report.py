@@ -7,8 +7,10 @@ import pytest
 from libs.alice.answers import FreeSlots, Pong, WaitingJobs
 from libs.alice.identity import Loaded
 from libs.alice.peer import Peer
+from libs.events.messages import SiteConfigObserved
 from libs.runtime.errors import Misconfigured
-from libs.runtime.site import Limits
+from libs.runtime.site import Agent, Limits
+from libs.runtime.site.overlay import effective
 from services.queue_poller import report
 from services.queue_poller.once import named
 from tests.unit.slurm_submitter.sites import a_ce
@@ -79,3 +81,35 @@ def test_a_ce_is_named_by_its_short_or_full_name() -> None:
     assert list(named(ces, "gpu")) == list(named(ces, "ALICE::NERSC::gpu")) == ["gpu"]
     with pytest.raises(Misconfigured, match=r"no CE 'tpu'.*cpu \(ALICE::NERSC::cpu\)"):
         named(ces, "tpu")
+
+
+def test_each_setting_is_told_with_its_origin() -> None:
+    """Time to live, cores, partitions and variables as run; what only the broker is told; and what is wrong."""
+    ce = a_ce(agent=Agent(command="run", token_file="t", environment={"B": "1"}), cores=4)
+    text = "\n".join(report.site_config(effective(ce, None), None))
+    for words in ("ttl_s = 82800  (site file)", "cores = 4  (site file)", "partition = none", "environment.B = 1"):
+        assert words in text
+    said = SiteConfigObserved(
+        at=NOW,
+        by="once",
+        ce="cpu",
+        cores=0,
+        users=["alidaq"],
+        environment={"MAX_RETRIES": "3"},
+        origins={
+            "cores": "ce_matcharg",
+            "users": "ce_cerequirements",
+            "environment.MAX_RETRIES": "host_environment",
+        },
+        problems=["the site entry vanished"],
+    )
+    text = "\n".join(report.site_config(effective(ce, said), said))
+    for words in (
+        "cores = 0: a whole node  (ce_matcharg)",
+        "environment.MAX_RETRIES = 3  (host_environment)",
+        "environment.B = 1  (site file)",
+        "users = alidaq  (ce_cerequirements)",
+        "problem: the site entry vanished",
+    ):
+        assert words in text
+    assert "12 ms" in report.site_config_read(spent_s=0.012)[0]

@@ -85,6 +85,43 @@ def test_what_is_wrong_is_said(tmp_path: Path, added: str | None, says: str) -> 
     assert says in str(raised.value)
 
 
+HOST = "[credentials.host_certificate]\n"
+SOURCES = [
+    ("acme without a server", HOST + 'source = "acme"\nnames = ["a"]\n', "set names and the table acme there"),
+    (
+        "acme without names",
+        HOST + 'source = "acme"\nacme = { directory_url = "https://a/b", contact = "c" }\n',
+        "set names",
+    ),
+    ("a request for nobody", HOST + 'source = "manual"\n', "set dn or names there"),
+    (
+        "half a binding",
+        HOST + 'names = ["a"]\nacme = { directory_url = "https://a/b", contact = "c", eab_key_id = "k" }\n',
+        "eab_key_id and eab_key_file of credentials.host_certificate.acme belong together",
+    ),
+    ("ACME in the clear", HOST + 'acme = { directory_url = "http://a/b", contact = "c" }\n', "matching regex"),
+    ("no slash form", HOST + 'dn = "CN=host,O=site"\n', "matching regex"),
+    ("a misspelt source", HOST + 'sorce = "acme"\n', "did you mean 'source'?"),
+    ("misspelt in ACME", HOST + 'acme = { directory_ulr = "x", contact = "c" }\n', "did you mean 'directory_url'?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("added", "says"), [case[1:] for case in SOURCES], ids=[case[0] for case in SOURCES])
+def test_a_source_that_cannot_serve_is_said(tmp_path: Path, added: str, says: str) -> None:
+    """What the source of the host certificate needs is there before the start."""
+    with pytest.raises(Misconfigured) as raised:
+        load(tmp_path, f"{GOOD}\n{added}")
+    assert says in str(raised.value)
+
+
+def test_the_drop_and_the_machine_must_be_known(tmp_path: Path) -> None:
+    """A watched directory is named, and the token file's machine has a table."""
+    with pytest.raises(Misconfigured, match=r"source is 'directory': set credentials\.host_certificate_directory"):
+        load(tmp_path, GOOD.replace('host_certificate_directory = "/cfs/hostcert"\n', ""))
+    with pytest.raises(Misconfigured, match="token_machine is 'perlmuter', which has no table; did you mean"):
+        load(tmp_path, merged(GOOD, '[credentials]\ntoken_machine = "perlmuter"\n'))
+
+
 def merged(good: str, added: str) -> str:
     """`added`'s lines put below its table's header in the good file, in place of settings of the same name."""
     header, _, lines = added.partition("\n")

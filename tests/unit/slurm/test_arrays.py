@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from libs.runtime.errors import Malformed
 from libs.slurm import arrays
-from libs.slurm.arrays import CUT, TaskList, parse_tasks
+from libs.slurm.arrays import CUT, TaskList, named_before_cut, parse_tasks
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,19 @@ def test_no_text_breaks_it(text: str) -> None:
     except Malformed:
         return
     assert tasks is CUT or tasks.indices == tuple(sorted(set(tasks.indices)))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("1,3-5,7-13,8...", (1, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13)),
+        ("1,3-5,7-1...", (1, 3, 4, 5)),
+        ("1,3,...", (1, 3)),
+        ("[2,4...%7]", (2,)),
+        ("1-19...", ()),
+        ("...", ()),
+    ],
+)
+def test_what_a_cut_list_surely_names(text: str, named: tuple[int, ...]) -> None:
+    """All before the last comma; what follows may be half a number."""
+    assert named_before_cut(text) == named

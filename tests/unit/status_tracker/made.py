@@ -6,8 +6,8 @@ from typing import Any
 from libs.events.messages import JobAgent, Submission
 from libs.slurm.rows import BatchJob
 from libs.slurm.states import classify
-from services.status_tracker import counting
-from services.status_tracker.counting import Sighting
+from services.status_tracker.rules import counting
+from services.status_tracker.rules.counting import Sighting
 
 AT = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 NAME = "nacre-cpu-20261123t030000-a1b2c3"

@@ -1,11 +1,9 @@
-from datetime import timedelta
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from services.status_tracker import counting
-from tests.unit.status_tracker.made import AT, CES, NAME, after, job, record, submission
+from services.status_tracker.rules import counting
+from tests.unit.status_tracker.made import CES, NAME, after, job, record, submission
 
 
 @pytest.mark.parametrize(
@@ -75,88 +73,58 @@ def test_counts_are_of_one_ce() -> None:
     assert (counts.queued, counts.running, counts.unaccounted) == (1, 1, 1)
 
 
-def test_what_sacct_is_asked() -> None:
-    """By job id where known, by name else, in a window from the oldest; nothing when nobody is missing."""
-    assert counting.questions([], []) is None
-    asked = counting.questions(
-        [
-            record("running"),
-            record("unaccounted", job_id="", submission="s", submit_at=None, first_listed_at=after(-60)),
-        ],
-        [(submission("accepted", job_id="9"), 0), (submission("unclear", name="u", intended_at=after(-90)), 1)],
+def test_activities_count_among_the_running() -> None:
+    """What a missing or ended agent last did counts nowhere."""
+    words = ["silent", "idle", "idle", "working", "unknown"]
+    records = [record("running", activity=word) for word in words]
+    records += [record("unaccounted", activity="working"), record("ended", activity="silent")]
+    counts = counting.count(records, "cpu")
+    assert (counts.running, counts.silent, counts.idle, counts.working) == (5, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("comment", "per_job"),
+    [
+        ("nacre:name=x,replaces=-,agents=8,per_job=4", 4),
+        ("nacre:per_job=12", 12),
+        ("nacre:name=x,replaces=-", 1),
+        ("nacre:name=x,per_job=0", 1),
+        ("nacre:name=x,per_job=9999", counting.AGENTS_PER_JOB_AT_MOST),
+        ("nacre:name=x,per_job=4x", 1),
+        ("per_job=4", 1),
+        ("", 1),
+    ],
+)
+def test_how_many_agents_a_comment_says(comment: str, per_job: int) -> None:
+    """Only our own comment is read, and it cannot make up any number."""
+    assert counting.per_job_of(comment) == per_job
+
+
+def test_a_batch_job_of_several_agents() -> None:
+    """Each task holds one per node, by the record or the comment; batch jobs are still counted as batch jobs."""
+    row = job("RUNNING", indices=(0, 1), node_list="nid[007-008]", nodes=2)
+    by_record = counting.view([row], CES, {NAME: submission(agents=4, agents_per_job=2)})
+    by_comment = counting.view(
+        [job("RUNNING", indices=(0, 1), node_list="nid[007-008]", comment="nacre:per_job=2")], CES
     )
-    assert asked is not None
-    assert (asked.job_ids, asked.names) == (("7", "9"), ("s", "u"))
-    assert asked.since == after(-90) - timedelta(hours=1)
-    many = counting.questions([record("running", job_id=f"{number}_0") for number in range(601)], [])
-    assert many is not None and (many.job_ids, many.names) == ((), ())
+    for view in (by_record, by_comment):
+        assert list(view.ours) == [f"{NAME}.{index}.{rank}" for index in (0, 1) for rank in (0, 1)]
+        assert [one.node for one in view.ours.values()] == ["nid007", "nid008", "nid007", "nid008"]
+        assert view.by_qos == {"regular": 2}
+    odd = counting.sightings(job("RUNNING", node_list="nid[7", comment="nacre:per_job=2"), CES)
+    assert [one.node for one in odd] == ["", ""]
 
 
-def test_who_is_absent() -> None:
-    """Active agents that no row showed; those that are over are not missed."""
-    known = [record(state, agent=state) for state in ("queued", "running", "unaccounted", "ended", "forgotten")]
-    assert [one.agent for one in counting.absent(known, {"running"})] == ["queued", "unaccounted"]
+def test_an_arrays_bare_id_is_no_agent() -> None:
+    """sacct may name an array whose list would be too long by its id alone: that is not its task 0."""
+    assert counting.sightings(job("CANCELLED", indices=()), CES, {NAME: submission(agents=2)}) == []
+    assert len(counting.sightings(job("CANCELLED", indices=()), CES, {NAME: submission(agents=1)})) == 1
 
 
-def test_who_is_unresolved() -> None:
-    """Agents of open submissions without record and sighting, unless the intent is younger than the listing."""
-    one = submission("unclear", agents=3)
-    found = counting.unresolved([one], {f"{NAME}.0"}, {f"{NAME}.1"}, after(1))
-    assert [(each.name, index) for each, index in found] == [(NAME, 2)]
-    assert counting.unresolved([one], set(), set(), AT) == []
-    for state in ("refused", "abandoned", "forgotten"):
-        assert counting.unresolved([submission(state)], set(), set(), after(1)) == []
-
-
-def test_too_many_missing_at_once() -> None:
-    """More than the share of the active; those judged before do not count again."""
-    gone = [record("running"), record("queued")]
-    assert counting.too_many(gone, 9, 0.2)
-    assert not counting.too_many(gone, 10, 0.2)
-    assert not counting.too_many([record("unaccounted")] * 5, 5, 0.2)
-    assert not counting.too_many([], 0, 0.2)
-
-
-@given(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1))
-def test_the_share_is_monotonous(missing: int, more: int, share: float) -> None:
-    """One more missing agent never makes a listing complete."""
-    active = missing + more + 1
-    if counting.too_many([record("running")] * missing, active, share):
-        assert counting.too_many([record("running")] * (missing + 1), active, share)
-
-
-def test_overdue_after_the_listing_lag() -> None:
-    """Only what Slurm took longer ago than the lag should be listed by now."""
-    taken, doubtful = submission("accepted"), submission("unclear")
-    unresolved = [(taken, 0), (taken, 1), (doubtful, 0)]
-    assert counting.overdue(unresolved, after(120), 120) == []
-    assert counting.overdue(unresolved, after(121), 120) == [(taken, 0), (taken, 1)]
-
-
-def test_in_doubt_beyond_void_after() -> None:
-    """An unclear submission that could be given up on this listing, once per submission and by CE."""
-    doubtful = submission("unclear")
-    unresolved = [(doubtful, 0), (doubtful, 1), (submission("accepted"), 0), (submission("intended", name="i"), 0)]
-    assert counting.undecidable(unresolved, after(720), 120) == {}
-    assert counting.undecidable(unresolved, after(721), 120) == {"cpu": [NAME, "i"]}
-
-
-def test_settled_after_the_settle_time() -> None:
-    """Only an agent missing for longer than the settle time may be forgotten."""
-    gone = record("unaccounted", missing_since=AT)
-    assert counting.settled([gone, record("running")], after(600), 600) == []
-    assert counting.settled([gone, record("unaccounted", missing_since=None)], after(601), 600) == [gone]
-
-
-def test_old_records_leave() -> None:
-    """Over for eight days, and the submission gone before: then the record may go."""
-    known = {
-        "live": record("running"),
-        "old": record("ended", end_at=AT),
-        "lost": record("forgotten", missing_since=AT),
-        "bare": record("ended"),
-        "held": record("ended", end_at=AT, submission="s"),
-        "young": record("ended", end_at=after(86400)),
-    }
-    now = AT + timedelta(days=8, seconds=1)
-    assert counting.outdated(known, {"s": submission()}, now) == ["old", "lost", "bare"]
+def test_void_after_of_a_submission() -> None:
+    """From its record, else from the instant in its name, else unknown."""
+    one = submission()
+    assert counting.void_after_of(NAME, one, 60) == one.void_after
+    assert counting.void_after_of(NAME, None, 60) == datetime(2026, 11, 23, 3, 1, tzinfo=UTC)
+    assert counting.void_after_of("nacre-cpu-20269923t030000-a1b2c3", None, 60) is None
+    assert counting.void_after_of("nacre-cpu", None, 60) is None

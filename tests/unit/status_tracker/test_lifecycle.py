@@ -2,15 +2,14 @@ import itertools
 from datetime import datetime
 from typing import get_args
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.events.messages import AgentState, JobAgent
-from libs.slurm.states import TABLE, Phase, classify
-from services.status_tracker import lifecycle
-from services.status_tracker.counting import Sighting
-from tests.unit.status_tracker.made import AT, NAME, after, job, record, sighting
+from libs.slurm.states import Phase
+from services.status_tracker.rules import counting, lifecycle
+from services.status_tracker.rules.counting import Sighting
+from tests.unit.status_tracker.made import AT, NAME, after, job, record, sighting, submission
 
 
 def seen(before: JobAgent | None, one: Sighting, listed_at: datetime = AT) -> JobAgent:
@@ -75,14 +74,14 @@ def test_forgotten_only_when_unaccounted_and_not_for_ever() -> None:
 
 def test_accepted_but_never_seen() -> None:
     """An agent that no listing ever showed is unaccounted, counted from that listing on, and found by its first row."""
-    made = lifecycle.never_seen(NAME, 3, ce="cpu", machine="perlmutter", qos="regular", job_id="7", listed_at=after(9))
-    assert (made.agent, made.state, made.job_id) == (f"{NAME}.3", "unaccounted", "7_3")
+    made = lifecycle.never_seen(submission(), f"{NAME}.3", listed_at=after(9))
+    assert (made.agent, made.index, made.rank, made.state, made.job_id) == (f"{NAME}.3", 3, 0, "unaccounted", "7_3")
     assert made.first_listed_at == made.missing_since == after(9)
     assert lifecycle.progress(made) is None
     found = seen(made, sighting("PENDING"))
     assert (found.state, found.run, found.first_listed_at) == ("queued", 0, after(9))
-    bare = lifecycle.never_seen(NAME, 3, ce="cpu", machine="perlmutter", qos="", job_id="", listed_at=AT)
-    assert bare.job_id == ""
+    bare = lifecycle.never_seen(submission("unclear", agents_per_job=4), f"{NAME}.3.2", listed_at=AT)
+    assert (bare.job_id, bare.index, bare.rank) == ("", 3, 2)
 
 
 def test_an_unknown_state_moves_nothing() -> None:
@@ -104,40 +103,53 @@ def test_squeue_does_not_take_an_exit_code_away() -> None:
     by_squeue = seen(record("running"), sighting("FAILED", ended_at=after(9)))
     assert (by_squeue.exit_code, by_squeue.verdict) == (None, "failed")
     both = seen(by_squeue, sighting("FAILED", exit_code=85, signal=0))
-    assert (both.exit_code, both.end_at, both.void) == (85, after(9), True)
+    assert (both.exit_code, both.end_at) == (85, after(9))
+
+
+def test_what_a_run_took() -> None:
+    """Node hours are sacct's elapsed time on all its nodes, else its instants' difference, else not known."""
+    about = {"started_at": AT, "ended_at": after(7200), "nodes": 3}
+    assert seen(None, sighting("COMPLETED", **about)).node_hours == 6.0
+    by_sacct = seen(None, sighting("COMPLETED", **about, elapsed_s=3600))
+    assert by_sacct.node_hours == 3.0
+    assert seen(by_sacct, sighting("COMPLETED", **about)).node_hours == 3.0
+    assert seen(None, sighting("COMPLETED")).node_hours is None
+    assert seen(None, sighting("RUNNING", **about)).node_hours is None
+
+
+def test_agents_of_one_batch_job_share_its_state_not_its_nodes() -> None:
+    """Each rank has its own node and its own hours."""
+    row = job("COMPLETED", node_list="nid[001-002]", nodes=2, elapsed_s=3600, comment="nacre:name=x,per_job=2")
+    first, second = (seen(None, one) for one in counting.sightings(row, {"cpu"}))
+    assert [(one.agent, one.nodes, one.node_hours) for one in (first, second)] == [
+        (f"{NAME}.0.0", "nid001", 1.0),
+        (f"{NAME}.0.1", "nid002", 1.0),
+    ]
+
+
+def test_routine_reasons_are_no_news() -> None:
+    """A pending agent is not written again because Priority became Resources; anything else is news."""
+    waits = seen(None, sighting("PENDING", reason="Priority"))
+    assert lifecycle.news(None, waits)
+    assert not lifecycle.news(waits, waits)
+    assert not lifecycle.news(waits, seen(waits, sighting("PENDING", reason="Resources")))
+    assert lifecycle.news(waits, seen(waits, sighting("PENDING", reason="JobHeldUser")))
+    assert lifecycle.news(waits, seen(waits, sighting("RUNNING", reason="")))
+
+
+def test_what_is_worth_an_event() -> None:
+    """A change of state, node, verdict or activity; not that a datagram came."""
+    runs = record("running")
+    assert lifecycle.worth_telling(None, runs)
+    assert lifecycle.worth_telling(runs, record("ended"))
+    assert lifecycle.worth_telling(runs, record("running", activity="working"))
+    assert not lifecycle.worth_telling(runs, record("running", monitored_at=AT, grid_jobs=[1], grid_jobs_total=1))
 
 
 def test_a_plain_job_has_no_array_index() -> None:
     """A job of ours without an array is agent 0, under its bare id."""
     plain = seen(None, sighting("RUNNING", indices=()))
     assert (plain.agent, plain.job_id) == (f"{NAME}.0", "7")
-
-
-@pytest.mark.parametrize(
-    ("state", "exit_code", "signal", "nodes", "words"),
-    [
-        ("FAILED", 85, 0, "", "void: executed after void_after"),
-        ("FAILED", 86, 0, "nid001", "no CVMFS on nid001"),
-        ("FAILED", 87, 0, "", "no readable job-agent token"),
-        ("FAILED", 0, 11, "nid001", "killed by signal 11 on nid001"),
-        ("CANCELLED by 1001", 0, 0, "", "cancelled by user id 1001"),
-        ("CANCELLED", 0, 0, "", "cancelled"),
-        ("TIMEOUT", 0, 0, "", "ended by its time limit"),
-        ("NODE_FAIL", 0, 0, "nid001", "node failed on nid001"),
-        ("OUT_OF_MEMORY", 0, 125, "nid001", "out of memory on nid001"),
-        ("PREEMPTED", 0, 0, "", "preempted"),
-        ("RUNNING", None, None, "", ""),
-    ],
-)
-def test_verdicts(state: str, exit_code: int | None, signal: int | None, nodes: str, words: str) -> None:
-    """Each ending in plain words."""
-    assert lifecycle.verdict(classify(state), exit_code, signal, nodes) == words
-
-
-def test_every_ending_has_a_verdict() -> None:
-    """No state of Slurm's table ends an agent without words."""
-    for name, _, phase, _ in TABLE:
-        assert bool(lifecycle.verdict(classify(name), 1, 0, "")) == (phase is Phase.ENDED)
 
 
 # The truth of one agent: runs with their submit instants; each run may be seen in any phase, in any order, repeatedly.
@@ -207,7 +219,5 @@ def test_ended_stays_ended(state: str, seconds: int) -> None:
 
 def test_several_tasks_of_one_row() -> None:
     """A pending block brings on each of its agents by itself."""
-    from services.status_tracker import counting
-
     block = counting.sightings(job("PENDING", indices=(0, 1, 2)), {"cpu"})
     assert [seen(None, one).job_id for one in block] == ["7_0", "7_1", "7_2"]

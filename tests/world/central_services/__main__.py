@@ -139,6 +139,7 @@ class Program:
         admin = server(
             Admin(
                 self._tasks,
+                self._requests.broker,
                 self._config,
                 self._faults,
                 self._log,

@@ -7,12 +7,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from tests.world.central_services.broker import Broker
 from tests.world.central_services.faults import COUNT_MAX, LOGGED_MAX, BadFault, Fault, Faults, Log
 from tests.world.central_services.http_json import BadRequest, Body, application, read_body, route
 from tests.world.central_services.site_config import SECTIONS, BadSiteConfig, SiteConfig
 from tests.world.central_services.task_queue import Limits, Needs, TaskQueue, UnknownCe
 
 _JOBS_MAX = 100_000
+_AGENTS_MAX = 500
 _RUN_MAX_S = 7 * 86400
 _DISK_MAX_KB = 1 << 40
 _LIMIT_MAX = (1 << 31) - 1
@@ -29,13 +31,24 @@ class Admin:
     POST /lock, /unlock {ce}; /limits {ce, max_jobs, max_queued} (null: not set)
     POST /site_config {section: merge patch}; GET /site_config
     POST /_faults {kind, request?, count?, delay_s?, text?}; GET, DELETE /_faults (what is still to happen)
+    POST /takes {ce, agents}: each of these job agents (of a Slurm that runs no scripts) takes a waiting grid job
+    POST /returns {agents}: the grid jobs that these hold wait again, as of agents that fell silent
     GET /counts[?ce=], /ledger, /_log[?limit=]
     """
 
     def __init__(
-        self, tasks: TaskQueue, config: SiteConfig, faults: Faults, log: Log, *, run_default_s: float, user: str
+        self,
+        tasks: TaskQueue,
+        broker: Broker,
+        config: SiteConfig,
+        faults: Faults,
+        log: Log,
+        *,
+        run_default_s: float,
+        user: str,
     ) -> None:
         self._tasks = tasks
+        self._broker = broker
         self._config = config
         self._pending = faults
         self._requests = log
@@ -46,6 +59,8 @@ class Admin:
         return application(
             [
                 route("/grid_jobs", "POST", self._add),
+                route("/takes", "POST", self._take),
+                route("/returns", "POST", self._give_back),
                 route("/lock", "POST", self._lock),
                 route("/unlock", "POST", self._unlock),
                 route("/limits", "POST", self._limits),
@@ -89,6 +104,16 @@ class Admin:
             run_s=body.number("run_s", most=_RUN_MAX_S, default=self._run_default_s),
         )
         return JSONResponse({"grid_job_ids": ids})
+
+    async def _take(self, request: Request) -> Response:
+        body = await read_body(request, "ce", "agents")
+        ce, agents = self._ce(body), body.names("agents", most=_AGENTS_MAX)
+        taken = [self._broker.match(agent, "", ce) for agent in agents]
+        return JSONResponse({"taken": [one.grid_job_id if one else None for one in taken]})
+
+    async def _give_back(self, request: Request) -> Response:
+        agents = (await read_body(request, "agents")).names("agents", most=_AGENTS_MAX)
+        return JSONResponse({"returned": sum(self._tasks.give_back(agent) for agent in agents)})
 
     async def _lock(self, request: Request) -> Response:
         return await self._set_lock(request, True)

@@ -193,6 +193,14 @@ class TaskQueue:
             db.execute("insert or ignore into dones values(?, ?, ?, ?)", (grid_job_id, agent, run, _now()))
             db.execute("update grid_jobs set state = 'done' where id = ?", (grid_job_id,))
 
+    def give_back(self, agent: str) -> int:
+        """Let the grid jobs that a dead agent holds wait again; returns how many there were."""
+        held = """update grid_jobs set state = 'waiting' where state = 'running'
+            and id in (select grid_job_id from takes where agent = ?1)
+            and ?1 = (select agent from takes where grid_job_id = grid_jobs.id order by rowid desc limit 1)"""
+        with self._transaction() as db:
+            return db.execute(held, (agent,)).rowcount
+
     def report(self, agent: str, run: str, datagrams_sent: int) -> None:
         """Records how many datagrams a run of an agent has sent so far."""
         self._db.execute(

@@ -4,8 +4,8 @@
     python -m tests.world.slurm --check
 
 Ready line: {"environment": {"SLURM_CONF"}, "user", "account", "qos": [...], "machine", "nodes", "cpus", "state"}; run
-sbatch, squeue, sacct and scancel with that environment. Exit codes: 0 stopped, 1 could not start, 2 wrong arguments or
-(--check) something is missing.
+sbatch, squeue, sacct and scancel with that environment. SIGUSR1 kills slurmctld (-9) and starts it again.
+Exit codes: 0 stopped, 1 could not start, 2 wrong arguments or (--check) something is missing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -58,8 +59,9 @@ def main() -> int:
     )
     try:
         cluster.start()
+        crashes = _crashes_wanted()
         print(json.dumps(cluster.ready()), flush=True)
-        _watch(cluster)
+        _watch(cluster, crashes)
     except Stopped:
         return 0
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -71,10 +73,21 @@ def main() -> int:
         cluster.stop()
 
 
-def _watch(cluster: Cluster) -> NoReturn:
+def _crashes_wanted() -> threading.Event:
+    """Set by SIGUSR1: slurmctld is to crash and come back."""
+    wanted = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: wanted.set())
+    return wanted
+
+
+def _watch(cluster: Cluster, crashes: threading.Event) -> NoReturn:
     """Say once when a daemon dies: tests kill some on purpose, so that the others stay."""
     said: set[str] = set()
     while True:
+        if crashes.is_set():
+            crashes.clear()
+            cluster.crash_controller()
+            print("slurmctld was killed and is back", file=sys.stderr)
         for name, code in cluster.dead().items():
             if name not in said:
                 print(f"{name} ended with code {code}", file=sys.stderr)

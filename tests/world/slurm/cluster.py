@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.world.slurm import filled_database, leftovers
@@ -45,7 +45,14 @@ class Cluster:
     """A real Slurm in one directory; `start` it, and `stop` it whatever happened in between."""
 
     def __init__(
-        self, directory: Path, *, nodes: int, cpus: int, gpu_nodes: int = 0, address: str = "127.0.0.1"
+        self,
+        directory: Path,
+        *,
+        nodes: int,
+        cpus: int,
+        gpu_nodes: int = 0,
+        address: str = "127.0.0.1",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self._link: Path | None = None
@@ -62,6 +69,7 @@ class Cluster:
             accounting_port=ports[1],
             database_port=ports[2],
             node_ports=tuple(ports[3:]),
+            settings=settings or {},
         )
         self.environment = {"SLURM_CONF": str(self.layout.path / "slurm.conf")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -90,10 +98,10 @@ class Cluster:
             self._terminate(["mariadbd"])
             filled_database.keep(path / "db", self._filled)
         self._start_accounting()
-        self._daemon("slurmctld", "slurmctld", "-D", "-f", str(path / "slurm.conf"))
+        self._start_controller()
         for name in self.layout.node_names:
             (path / "spool" / name).mkdir()
-            self._daemon(f"slurmd.{name}", "slurmd", "-D", "-N", name, "-f", str(path / "slurm.conf"))
+            self.start_node(name)
         # A command that finds no controller tries again only after a second.
         self._wait("slurmctld", self._controller_listens)
         self._wait("slurmctld", self._all_idle, timeout_s=30 + len(self.layout.node_names) / 4)
@@ -115,6 +123,26 @@ class Cluster:
         if self._link is not None:
             self._link.unlink(missing_ok=True)
 
+    def crash_controller(self) -> None:
+        """Kill -9 slurmctld and start it again from what it had saved, which may lack jobs that it acknowledged."""
+        self._processes["slurmctld"].kill()
+        self._processes["slurmctld"].wait()
+        self._start_controller()
+        self._wait("slurmctld", lambda: self._succeeds("scontrol", "ping"))
+
+    def crash_node(self, name: str) -> None:
+        """Kill -9 a node: its slurmd, its steps and what they run."""
+        leftovers.kill_all(self.directory, node=name)
+        self._processes.pop(f"slurmd.{name}").wait()
+
+    def start_node(self, name: str) -> None:
+        """Start a node's slurmd."""
+        self._daemon(f"slurmd.{name}", "slurmd", "-D", "-N", name, "-f", str(self.layout.path / "slurm.conf"))
+
+    def run(self, program: str, *args: str, timeout_s: float = 60.0) -> str:
+        """What one of Slurm's commands prints; RuntimeError when it fails."""
+        return self._run(program, *args, timeout_s=timeout_s)
+
     def dead(self) -> dict[str, int]:
         """Return the daemons that ended although nobody asked, with their exit codes."""
         return {name: process.returncode for name, process in self._processes.items() if process.poll() is not None}
@@ -131,6 +159,9 @@ class Cluster:
             "cpus": self.layout.cpus,
             "state": str(self.directory),
         }
+
+    def _start_controller(self) -> None:
+        self._daemon("slurmctld", "slurmctld", "-D", "-f", str(self.layout.path / "slurm.conf"))
 
     def _short_path(self) -> Path:
         if len(str(self.directory)) <= PATH_MAX_CHARACTERS:

@@ -6,7 +6,9 @@ Perlmutter's regular and preempt queues do. Sources: https://slurm.schedmd.com/s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MACHINE = "perlmutter"
@@ -24,7 +26,10 @@ NODE_MEMORY_MB = 512_000
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one instance lives: `path` is a short name of its directory (unix sockets end at 107 characters)."""
+    """Where one instance lives: `path` is a short name of its directory (unix sockets end at 107 characters).
+
+    `settings` of slurm.conf stand instead of ours, or beside them.
+    """
 
     path: Path
     host: str
@@ -37,6 +42,7 @@ class Layout:
     accounting_port: int
     database_port: int
     node_ports: tuple[int, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def munge_socket(self) -> Path:
@@ -61,7 +67,7 @@ def slurm_conf(layout: Layout) -> str:
         f"RealMemory={NODE_MEMORY_MB} Feature={feature} State=UNKNOWN"
         for (name, feature), port in zip(layout.features.items(), layout.node_ports, strict=True)
     )
-    return f"""\
+    text = f"""\
 ClusterName={MACHINE}
 SlurmctldHost={layout.host}({layout.address})
 SlurmctldPort={layout.controller_port}
@@ -105,6 +111,11 @@ AccountingStoreFlags=job_comment
 {nodes}
 PartitionName=regular Nodes=ALL Default=YES MaxTime=48:00:00 DefaultTime=00:30:00 State=UP OverSubscribe=EXCLUSIVE
 """
+    for name, value in layout.settings.items():
+        line = f"{name}={value}"
+        text, times = re.subn(rf"(?m)^{re.escape(name)}=.*$", lambda _, line=line: line, text)  # type: ignore[misc]
+        text = text if times else f"{text}{line}\n"
+    return text
 
 
 def slurmdbd_conf(layout: Layout) -> str:

@@ -12,12 +12,14 @@ from pathlib import Path
 DAEMONS = {"munged", "mariadbd", "slurmctld", "slurmdbd", "slurmd", "slurmstepd", "slurmscriptd"}
 
 
-def processes_of(directory: Path) -> list[int]:
-    """Return the pids of Slurm's daemons with a file open below `directory`, and of every job they run.
+def processes_of(directory: Path, *, node: str = "") -> list[int]:
+    """Return the pids of Slurm's daemons with a file open below `directory`, and of every job they run; or of one node.
 
     slurmstepd rewrites its title and its environment and outlives slurmd, so that only its open log tells whose it is.
     """
     below = f"{directory.resolve()}/"
+    if node:
+        below = f"{below}log/slurmd.{node}.log"
     parents = dict(_parents())
     owned = {pid for pid in parents if _is_daemon(pid) and _holds_file(pid, below)}
     grown = True
@@ -28,12 +30,12 @@ def processes_of(directory: Path) -> list[int]:
     return sorted(owned - {os.getpid()})
 
 
-def kill_all(directory: Path, *, timeout_s: float = 5.0) -> list[int]:
-    """Kill -9 all of them and wait until they are gone; returns the pids that were found."""
+def kill_all(directory: Path, *, node: str = "", timeout_s: float = 5.0) -> list[int]:
+    """Kill -9 all of them, or a node's, and wait until they are gone; returns the pids that were found."""
     found: set[int] = set()
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
-        pids = processes_of(directory)
+        pids = processes_of(directory, node=node)
         if not pids:
             break
         found.update(pids)

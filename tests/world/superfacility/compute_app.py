@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -48,15 +50,21 @@ def compute_routes(compute: Compute, tasks: Tasks) -> list[Route]:
         job = _word(form, "job")
         is_path = flag(_word(form, "isPath"), default=False, where=("body", "isPath"))
         args = [str(word) for word in form.getlist("args")]
-        return _begun(tasks.begin(lambda: compute.submit(job, is_path=is_path, args=args)).id)
+        return begun(request, lambda: compute.submit(job, is_path=is_path, args=args))
 
     async def cancel(request: Request) -> Response:
         job_id = str(request.path_params["job_id"])
-        return _begun(tasks.begin(lambda: compute.cancel(job_id)).id)
+        return begun(request, lambda: compute.cancel(job_id))
 
     async def command(request: Request) -> Response:
         executable = _word(await request.form(), "executable")
-        return _begun(tasks.begin(lambda: compute.command(executable)).id)
+        return begun(request, lambda: compute.command(executable))
+
+    def begun(request: Request, work: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
+        fault = request.scope.get("nacre.fault")
+        more_delay_s = fault.delay_s if fault is not None and fault.kind == "slow_task" else 0.0
+        task = tasks.begin(work, more_delay_s=more_delay_s)
+        return JSONResponse({"task_id": task.id, "status": "OK", "error": None})
 
     def on_machine(endpoint: Endpoint) -> Endpoint:
         return checked(endpoint, COMPUTE_MACHINES)
@@ -101,7 +109,3 @@ def _word(form: FormData, name: str) -> str:
     if not isinstance(value, str):
         raise InvalidError("body", name, text="str type expected", kind="type_error.str")
     return value
-
-
-def _begun(task_id: str) -> Response:
-    return JSONResponse({"task_id": task_id, "status": "OK", "error": None})

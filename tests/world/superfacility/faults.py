@@ -22,6 +22,7 @@ KINDS = {
     "slow": "accepted and executed, then answered after `delay_s`",
     "late_execution": "a POST, PUT or DELETE answered at once with `code` (default 504) and executed after `delay_s`",
     "vanished_task": "accepted and executed, and its task is gone at once",
+    "slow_task": "a POST or DELETE is answered at once, and its task does its work `delay_s` later",
     "partial_listing": "a listing of jobs with status OK that lacks rows: `fraction` of them stay (default 0.5)",
     "stale_cache": "a listing of jobs as it was when the fault was asked for",
     "cut_body": "answered with a body that ends in the middle",
@@ -69,7 +70,7 @@ class Fault:
         effect = method != "GET" and (listing or path.startswith("/utilities/"))
         if self.kind == "late_execution" and not effect:
             return False
-        if self.kind == "vanished_task" and not (effect and method != "PUT"):
+        if self.kind in ("vanished_task", "slow_task") and not (effect and method != "PUT"):
             return False
         return self.probability >= 1 or self.dice.random() < self.probability
 

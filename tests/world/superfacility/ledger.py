@@ -14,6 +14,8 @@ from tests.world.superfacility.commands import Slurm
 
 VOID_EXIT_CODE = 85
 FORGOTTEN = "FORGOTTEN"
+# How a CE marks what it submits: known by it also when it came by a command, past the jobs endpoint.
+MARK = "nacre:name="
 ACCEPTED_MAX = 100_000
 # Instants as unix seconds, and lists of array tasks in full.
 ASK_PLAINLY = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
@@ -45,6 +47,8 @@ class Truth:
     started_at: float | None
     ended_at: float | None
     exit_code: int | None
+    submitted_at: float | None = None
+    comment: str = ""
 
 
 class Ledger(Protocol):
@@ -82,11 +86,12 @@ class RealLedger:
     async def rows(self) -> list[dict[str, Any]]:
         """Return rows as Ledger says."""
         known = list(self._accepted)
-        listed = _read_squeue(await self._ask("squeue", "-h", "-t", "all", "-o", "%F|%K|%T|%S|%e|%j"))
+        listed = _read_squeue(await self._ask("squeue", "-h", "-t", "all", "-o", "%F|%K|%T|%S|%e|%V|%j|%k"))
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._started_at - 60))
-        columns = "JobID,State,ExitCode,Start,End,JobName"
+        columns = "JobID,State,ExitCode,Start,End,Submit,JobName,Comment"
         recorded = _read_sacct(await self._ask("sacct", "-X", "-n", "-P", "-S", since, "-o", columns))
         batches = {key[:2] for key in (*listed, *recorded)}
+        known += _by_command(recorded | listed, {(accepted.job_id, accepted.name) for accepted in known})
         return [
             _row(accepted, index, _truth((accepted.job_id, accepted.name, index), listed, recorded, batches))
             for accepted in known
@@ -98,6 +103,20 @@ class RealLedger:
         if answer.exit_code != 0:
             raise RuntimeError(f"{argv[0]}: {answer.error.strip()}")
         return answer.output
+
+
+def _by_command(found: dict[Key, Truth], known: set[tuple[str, str]]) -> list[Accepted]:
+    """What bears a CE's mark and did not come by the jobs endpoint, with the array tasks that Slurm still shows."""
+    tasks: dict[tuple[str, str], set[int]] = {}
+    about: dict[tuple[str, str], Truth] = {}
+    for (job_id, name, index), truth in found.items():
+        if (job_id, name) not in known and (truth.comment + ",").startswith(f"{MARK}{name},"):
+            about[job_id, name] = truth
+            tasks.setdefault((job_id, name), set()).update(() if index is None else (index,))
+    return [
+        Accepted(key[0], key[1], truth.comment, tuple(sorted(tasks[key])) or None, truth.submitted_at or 0.0)
+        for key, truth in about.items()
+    ]
 
 
 def _row(accepted: Accepted, index: int | None, truth: Truth) -> dict[str, Any]:
@@ -134,13 +153,16 @@ def _truth(key: Key, listed: dict[Key, Truth], recorded: dict[Key, Truth], batch
 def _read_squeue(text: str) -> dict[Key, Truth]:
     found: dict[Key, Truth] = {}
     for line in text.splitlines():
-        job_id, tasks, state, start, end, name = line.split("|", 5)
+        job_id, tasks, state, start, end, submit, text = line.split("|", 6)
+        name, _, comment = text.rpartition("|")
         pending = state == "PENDING"
         truth = Truth(
             state,
             None if pending else _instant(start),
             _instant(end) if state in ENDED else None,
             None,
+            _instant(submit),
+            comment,
         )
         for index in _indexes(tasks):
             found[job_id, name, index] = truth
@@ -152,7 +174,8 @@ def _read_sacct(text: str) -> dict[Key, Truth]:
     found: dict[Key, Truth] = {}
     shared: dict[Key, Truth] = {}
     for line in text.splitlines():
-        label, state, code, start, end, name = line.split("|", 5)
+        label, state, code, start, end, submit, text = line.split("|", 6)
+        name, _, comment = text.rpartition("|")
         job_id, _, tasks = label.partition("_")
         word = state.split(" ", 1)[0]
         ended = word in ENDED
@@ -160,7 +183,12 @@ def _read_sacct(text: str) -> dict[Key, Truth]:
         exit_code = int(number) or (128 + int(signal_number) if int(signal_number or 0) else 0)
         started_at = _instant(start)
         truth = Truth(
-            word, started_at, _instant(end) if ended else None, exit_code if ended and started_at is not None else None
+            word,
+            started_at,
+            _instant(end) if ended else None,
+            exit_code if ended and started_at is not None else None,
+            _instant(submit),
+            comment,
         )
         for index in _indexes(tasks.strip("[]") or "N/A"):
             (shared if "[" in tasks else found)[job_id, name, index] = truth

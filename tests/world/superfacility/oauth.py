@@ -35,13 +35,17 @@ class InvalidClientError(Exception):
 
 @dataclass
 class ApiClient:
-    """One client as Iris keeps it; `addresses` are the networks it may be used from, none is any."""
+    """One client as Iris keeps it; `addresses` are the networks it may be used from, none is any.
+
+    `tokens_sold`: how many access tokens it has bought.
+    """
 
     client_id: str
     name: str
     key_file: str
     expires_at: float
     addresses: list[str] = field(default_factory=list)
+    tokens_sold: int = 0
 
     def allows(self, address: str) -> bool:
         """Say whether the client may be used now and from there."""
@@ -133,6 +137,7 @@ class Authority:
             raise InvalidClientError from None
         if claims["sub"] != issuer or not self.clients[issuer].allows(address):
             raise InvalidClientError
+        self.clients[issuer].tokens_sold += 1
         now = int(time.time())
         token = jwt.encode(
             {"sub": issuer, "iat": now, "exp": now + self.token_life_s, "jti": secrets.token_hex(8)},

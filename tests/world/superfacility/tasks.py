@@ -38,13 +38,13 @@ class Tasks:
         self._tasks: dict[str, Task] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
 
-    def begin(self, work: Callable[[], Awaitable[dict[str, Any]]]) -> Task:
-        """Start `work`; its result, an object with `status`, becomes the task's."""
+    def begin(self, work: Callable[[], Awaitable[dict[str, Any]]], *, more_delay_s: float = 0.0) -> Task:
+        """Start `work` after the delay; its result, an object with `status`, becomes the task's."""
         self._drop_old()
         task = Task(str(self._next_id))
         self._next_id += 1
         self._tasks[task.id] = task
-        running = asyncio.create_task(self._do(task, work))
+        running = asyncio.create_task(self._do(task, work, self.delay_s + more_delay_s))
         self._work[task.id] = running
         running.add_done_callback(lambda _: self._work.pop(task.id, None))
         return task
@@ -80,8 +80,8 @@ class Tasks:
             work.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _do(self, task: Task, work: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        await asyncio.sleep(self.delay_s)
+    async def _do(self, task: Task, work: Callable[[], Awaitable[dict[str, Any]]], delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
         try:
             task.result = json.dumps(await work())
             task.status = "completed"
