@@ -33,6 +33,7 @@ from libs.runtime.run import Context
 
 ANSWER_S = 5.0
 CONDITION = "bus"
+DENIED = "uthorization"
 
 T = TypeVar("T")
 
@@ -168,6 +169,7 @@ class _Watch:
     def __init__(self, nc: Client, shown: str, health: Health, stop: asyncio.Event | None) -> None:
         self.bus: Bus | None = None
         self.last_error = ""
+        self.denied = False
         self._nc = nc
         self._shown = shown
         self._health = health
@@ -178,6 +180,8 @@ class _Watch:
         if text != self.last_error:
             log.warning("NATS at %s: %s", self._shown, text)
         self.last_error = text
+        # What the server said stays said: the connection that it closes afterwards breaks in words of its own.
+        self.denied = self.denied or DENIED in text
 
     async def disconnected(self) -> None:
         if self._nc.is_closed or self._nc.is_draining:
@@ -265,7 +269,7 @@ async def _connect(nc: Client, url: str, shown: str, by: str, login: Login, watc
     except TimeoutError as error:
         await nc.close()
         last = f" (last: {watch.last_error})" if watch.last_error else ""
-        if "uthorization" in last:
+        if watch.denied:
             raise Refused(f"NATS at {shown} refuses our credentials{last}") from error
         raise Unreachable(
             f"NATS at {shown} did not answer in {patience_s:.0f} s{last}; is it up, is the URL right?"

@@ -25,6 +25,7 @@ ACCOUNT_KEY_BITS = 2048
 REQUEST_TIMEOUT_S = 30
 MOST_CHAIN_CHARACTERS = 1 << 18
 RATE_LIMITED = "rateLimited"
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 NOT_NOW = ("serverInternal", "badNonce")
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
@@ -60,6 +61,9 @@ def do(work: Order) -> str:
     except errors.IssuanceError as error:
         raise _of_problem(error.error, network.retry_after) from None
     except requests.exceptions.SSLError as error:
+        # Not every TLS error is about trust: one that ran out of this process's memory is not.
+        if UNTRUSTED not in str(error):
+            raise Unreachable(f"the connection broke ({type(error).__name__})") from None
         raise Misconfigured(f"it cannot be trusted ({type(error).__name__}); is `ca` right?") from None
     except requests.exceptions.RequestException as error:
         raise Unreachable(f"no answer ({type(error).__name__})") from None

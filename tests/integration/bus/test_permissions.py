@@ -206,7 +206,7 @@ async def test_without_a_key_nobody_is_let_in(guarded: tuple[NatsServer, Path]) 
     server, folder = guarded
     with pytest.raises(Refused, match="refuses"):
         async with connection.connected(
-            server.url, "x/1", Health(), login=Login(ca_file=folder / "users" / "ca.pem"), patience_s=1
+            server.url, "x/1", Health(), login=Login(ca_file=folder / "users" / "ca.pem"), patience_s=4
         ):
             pass
     modes = {path.name: path.stat().st_mode & 0o777 for path in (folder / "users").glob("*.nk")}
