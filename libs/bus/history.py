@@ -46,9 +46,10 @@ async def _read(
 ) -> AsyncGenerator[Seen, None]:
     with translated(f"stream {stream}"):
         subscription = await js.subscribe(pattern, stream=stream, ordered_consumer=True, config=config)
-        pending = (await subscription.consumer_info()).num_pending or 0
+        info = await subscription.consumer_info()
     try:
-        left = pending + subscription.pending_msgs
+        # What was delivered may still be on its way here: the server's two counts together miss nothing.
+        left = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
         while left > 0:
             with translated(f"stream {stream}"):
                 message = await subscription.next_msg(timeout=ANSWER_S)
